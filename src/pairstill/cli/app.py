@@ -1,0 +1,47 @@
+"""The `pairstill` command: one verb a file; heavy imports happen inside a verb, after its arguments were checked."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from pairstill import __version__
+from pairstill.errors import PairstillError
+
+app = typer.Typer(
+    name="pairstill",
+    help="Distil a slow cross-encoder into cheap pair-scoring students, and say what was paid for the speed.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"pairstill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version and exit."),
+) -> None:
+    """Distil a slow cross-encoder into cheap pair-scoring students, and say what was paid for the speed."""
+
+
+def main() -> None:
+    """Run the command line; a user's mistake becomes one message and exit code 2, an interrupt exit code 130."""
+    try:
+        app()
+    except PairstillError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to resume", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

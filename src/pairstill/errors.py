@@ -1,0 +1,75 @@
+"""Every error that Pairstill raises on purpose.
+
+A message says what was found, where, what was expected and what to do about it. The command line prints it without a
+traceback and exits with code 2.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class PairstillError(Exception):
+    """Root of all errors that a user can act on."""
+
+
+class InputError(PairstillError):
+    """Something that the user gave is not what it should be.
+
+    Args:
+        found: What is wrong, as one sentence.
+        file: The file it was found in; None where no file is involved.
+        row: Row of that file, counted from 1 (for text files a header line is line 1, so this is the line number).
+        column: Column or JSON field.
+        expected: What would have been right; None where `found` says it.
+        fix: What to do; None where `expected` says it.
+
+    Example:
+        >>> print(InputError("the label is nan", file="train.csv", row=7, column="label", expected="a finite number"))
+        train.csv, row 7, column 'label': the label is nan. Expected: a finite number.
+    """
+
+    def __init__(
+        self,
+        found: str,
+        *,
+        file: str | Path | None = None,
+        row: int | None = None,
+        column: str | None = None,
+        expected: str | None = None,
+        fix: str | None = None,
+    ) -> None:
+        self.found, self.file, self.row, self.column = found, file, row, column
+        self.expected, self.fix = expected, fix
+        place = ", ".join(
+            part
+            for part in (
+                str(file) if file is not None else "",
+                f"row {row}" if row is not None else "",
+                f"column '{column}'" if column is not None else "",
+            )
+            if part
+        )
+        message = f"{place}: {found}" if place else found
+        message = message.rstrip(".") + "."
+        if expected is not None:
+            message += f" Expected: {expected.rstrip('.')}."
+        if fix is not None:
+            message += f" {fix.rstrip('.')}."
+        super().__init__(message)
+
+
+class ArtefactError(InputError):
+    """A file or folder that Pairstill wrote is damaged, of an unknown version, or does not belong to the other one."""
+
+
+class MissingExtraError(PairstillError):
+    """An optional dependency is not installed.
+
+    Args:
+        package: The package that could not be imported.
+        extra: The extra of Pairstill that brings it.
+    """
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"This needs the package '{package}', which is not installed. Run: pip install 'pairstill[{extra}]'")

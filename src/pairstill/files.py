@@ -1,0 +1,136 @@
+"""Files that are either whole or absent: atomic writes, manifests, fingerprints."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from pairstill.errors import ArtefactError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MANIFEST = "manifest.json"
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def write_atomic(path: Path) -> Iterator[IO[bytes]]:
+    """Open a temporary file beside `path`; on success sync it and rename it to `path`, on any error remove it.
+
+    A reader, or a process that was killed at any moment, sees the old file or the whole new one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text atomically."""
+    with write_atomic(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON atomically; NaN is refused, keys keep their order."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; raises `ArtefactError` with the file and line where it is missing or not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtefactError("the file does not exist", file=path) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        row = error.lineno if isinstance(error, json.JSONDecodeError) else None
+        raise ArtefactError(f"the file is not JSON: {error}", file=path, row=row) from None
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a Parquet file (zstd) atomically."""
+    import pyarrow.parquet as pq
+
+    with write_atomic(path) as file:
+        pq.write_table(table, file, compression="zstd")
+
+
+def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a Parquet file that Pairstill wrote; raises `ArtefactError` where it is missing, truncated or damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path, columns=columns, partitioning=None)
+    except FileNotFoundError:
+        raise ArtefactError("the file does not exist", file=path) from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ArtefactError(f"the Parquet file cannot be read: {error}", file=path, fix="Write it again") from None
+
+
+def write_manifest(folder: Path, kind: str, version: int, body: Mapping[str, Any]) -> None:
+    """Write `manifest.json`, last of all files of an artefact: a folder without it is unfinished."""
+    write_json(folder / MANIFEST, {"format": f"pairstill/{kind}", "version": version, **body})
+
+
+def read_manifest(folder: Path, kind: str, version: int) -> dict[str, Any]:
+    """Read and check `manifest.json`.
+
+    Raises:
+        ArtefactError: The folder or manifest is missing, is of another kind, or was written by a newer version.
+    """
+    path = folder / MANIFEST
+    if not folder.is_dir():
+        raise ArtefactError("the folder does not exist", file=folder, expected=f"a {kind} folder written by pairstill")
+    if not path.exists():
+        raise ArtefactError(
+            "the folder has no manifest.json", file=folder, expected=f"a finished {kind} folder",
+            fix="If the command that writes it was interrupted, run that command again: it resumes",
+        )  # fmt: skip
+    body = read_json(path)
+    found = body.get("format") if isinstance(body, dict) else None
+    if found != f"pairstill/{kind}":
+        raise ArtefactError(f"the manifest says format {found!r}", file=path, expected=f"'pairstill/{kind}'")
+    if not isinstance(body.get("version"), int) or body["version"] > version:
+        raise ArtefactError(
+            f"the format version is {body.get('version')!r}", file=path, expected=f"at most {version}",
+            fix="Upgrade pairstill to read it",
+        )  # fmt: skip
+    return body
+
+
+def fingerprint_json(content: Any) -> str:
+    """SHA-256 of the canonical JSON (sorted keys, no spaces)."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+
+
+def fingerprint_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

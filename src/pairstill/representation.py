@@ -1,0 +1,57 @@
+"""What an encoder keeps of one item; arrays only, so that it can be stored and served without PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+Array = TypeVar("Array", bound=Any)
+Other = TypeVar("Other", bound=Any)
+
+
+@dataclass(frozen=True)
+class Representation(Generic[Array]):
+    """What is kept of a block of items: NumPy arrays where it is stored, PyTorch tensors where it is computed.
+
+    Attributes:
+        vectors: `(items, tokens, dim)` float vectors, or `(items, tokens)` integer token ids; valid entries first.
+        lengths: `(items,)` int64, how many entries of each item are valid.
+        similarity: `(items, dim)` one vector of the untrained base, for the similarity skip; None where a student has no
+            such skip.
+        scalars: `(items, count)` other numbers per item (such as the number of n-grams in a bag); None where there are none.
+        scales: `(items, tokens)` of 8-bit vectors; None for all other precisions.
+    """
+
+    vectors: Array
+    lengths: Array
+    similarity: Array | None = None
+    scalars: Array | None = None
+    scales: Array | None = None
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.lengths)
+
+    def arrays(self) -> dict[str, Array]:
+        """The arrays that are present, by name."""
+        return {name: value for name in ARRAYS if (value := getattr(self, name)) is not None}
+
+    def map(self, function: Callable[[Array], Other]) -> Representation[Other]:
+        """Apply `function` to every array that is present."""
+        return Representation(**{name: function(value) for name, value in self.arrays().items()})
+
+    def take(self, rows: Any) -> Representation[Array]:
+        """The items at `rows` (integer array or slice)."""
+        return self.map(lambda array: array[rows])
+
+    def bytes_per_item(self) -> int:
+        """Bytes that one item occupies, its length not counted."""
+        return sum(
+            int(array.dtype.itemsize) * (array.size if hasattr(array.size, "__index__") else array.numel()) // max(len(self), 1)
+            for name, array in self.arrays().items()
+            if name != "lengths"
+        )
+
+
+ARRAYS = ("vectors", "lengths", "similarity", "scalars", "scales")

@@ -1,0 +1,270 @@
+"""The tuple set: which texts there are, which tuples of them, and what people said about them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pairstill.errors import ArtefactError, InputError
+from pairstill.files import fingerprint_file, fingerprint_json, read_manifest, read_parquet, write_manifest, write_parquet
+
+FORMAT_VERSION = 1
+SPLITS = ("train", "valid", "test", "transfer")
+LabelKind = Literal["binary", "graded", "classes", "none"]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One place of the tuple.
+
+    Attributes:
+        name: Such as `query`; ids of this field are in the column of this name of `tuples.parquet`.
+        collection: The collection that its ids point into; fields may share one.
+        kind: Kind of content; `text` today.
+        columns: Source columns that were joined to make the text, in order.
+    """
+
+    name: str
+    collection: str
+    kind: Literal["text"] = "text"
+    columns: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the label column holds.
+
+    Attributes:
+        kind: `binary` (0 or 1), `graded` (rescaled to [0, 1] from the declared range), `classes` or `none`.
+        minimum: Lower end of the declared range of graded labels, None for other kinds.
+        maximum: Upper end of the same.
+        classes: Names of the classes in the order of their numbers; empty for other kinds.
+    """
+
+    kind: LabelKind = "none"
+    minimum: float | None = None
+    maximum: float | None = None
+    classes: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """How many logits a model for these labels gives."""
+        return len(self.classes) if self.kind == "classes" else 1
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Items by id. `ids` and `texts` are Arrow string arrays of equal length; ids are distinct."""
+
+    ids: pa.Array
+    texts: pa.Array
+
+    def __len__(self) -> int:
+        """Number of items."""
+        return len(self.ids)
+
+    @cached_property
+    def text_list(self) -> list[str]:
+        """All texts as Python strings."""
+        return list(self.texts.to_pylist())
+
+
+@dataclass(frozen=True)
+class Tuples:
+    """Rows of a tuple set in stored order, as arrays that training and scoring need.
+
+    Attributes:
+        index: `(rows, fields)` int64, rows into each field's collection.
+        rows: `(rows,)` int64, row numbers in the set's `tuples.parquet`.
+        labels: `(rows,)` float32 in [0, 1], or class numbers; NaN where a row has no label; None where the set has none.
+        weights: `(rows,)` float32; None where every row weighs the same.
+        groups: `(rows,)` int64 codes of the group (such as the query); rows of equal code belong together.
+    """
+
+    index: np.ndarray
+    rows: np.ndarray
+    labels: np.ndarray | None
+    weights: np.ndarray | None
+    groups: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.rows)
+
+    def take(self, positions: np.ndarray) -> Tuples:
+        """The rows at `positions`."""
+        return Tuples(
+            index=self.index[positions],
+            rows=self.rows[positions],
+            labels=None if self.labels is None else self.labels[positions],
+            weights=None if self.weights is None else self.weights[positions],
+            groups=self.groups[positions],
+        )
+
+
+@dataclass(frozen=True)
+class TupleSet:
+    """Collections of texts and tuples of their ids, with labels, weights, groups, splits and slices.
+
+    `tuples` has one string column per field (an id), and the columns `label` (float64, nullable), `weight` (float64,
+    nullable), `group` (string) and `split` (string; one of train, valid, test, transfer); each name in `slices` is one
+    more string column, to report metrics by. Row order is the source's order and never changes.
+
+    Example:
+        >>> tuple_set = TupleSet.load("runs/homedepot/tuples")          # doctest: +SKIP
+        >>> tuple_set.split("test").index.shape                         # doctest: +SKIP
+        (7163, 2)
+    """
+
+    fields: tuple[Field, ...]
+    labels: Labels
+    collections: Mapping[str, Collection]
+    tuples: pa.Table
+    slices: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        """Number of tuples."""
+        return self.tuples.num_rows
+
+    @property
+    def field_names(self) -> tuple[str, ...]:
+        """Names of the fields in tuple order."""
+        return tuple(one.name for one in self.fields)
+
+    def collection_of(self, position: int) -> Collection:
+        """The collection of the field at `position`."""
+        return self.collections[self.fields[position].collection]
+
+    def texts(self, position: int) -> list[str]:
+        """All texts of the collection of the field at `position`, in row order."""
+        return self.collection_of(position).text_list
+
+    @cached_property
+    def index(self) -> np.ndarray:
+        """`(rows, fields)` int64: where each tuple's texts stand in their collections."""
+        columns = []
+        for one in self.fields:
+            column = self.tuples.column(one.name).combine_chunks()
+            found = pc.index_in(column, value_set=self.collections[one.collection].ids)
+            if found.null_count:
+                row = int(np.flatnonzero(np.asarray(found.is_null()))[0])
+                raise ArtefactError(
+                    f"the id {column[row].as_py()!r} has no text in collection '{one.collection}'",
+                    file="tuples.parquet", row=row + 1, column=one.name,
+                )  # fmt: skip
+            columns.append(np.asarray(found, dtype=np.int64))
+        return np.stack(columns, axis=1)
+
+    def split(self, *names: str) -> Tuples:
+        """The rows of one or several splits, in stored order; no names means all rows.
+
+        Raises:
+            InputError: A split of this name has no rows.
+        """
+        column = self.tuples.column("split")
+        if names:
+            present = set(pc.unique(column).to_pylist())
+            for name in names:
+                if name not in present:
+                    raise InputError(
+                        f"the tuple set has no split '{name}'", expected=f"one of {', '.join(sorted(present))}"
+                    )
+            rows = np.flatnonzero(np.asarray(pc.is_in(column, value_set=pa.array(list(names)))))
+        else:
+            rows = np.arange(len(self), dtype=np.int64)
+        labels = None
+        if self.labels.kind != "none":
+            labels = self.tuples.column("label").cast(pa.float32()).to_numpy()[rows]
+        weights = None
+        if self.tuples.column("weight").null_count < len(self):
+            weights = pc.fill_null(self.tuples.column("weight"), 1.0).cast(pa.float32()).to_numpy()[rows]
+        groups = pc.dictionary_encode(self.tuples.column("group").combine_chunks()).indices
+        return Tuples(self.index[rows], rows, labels, weights, np.asarray(groups, dtype=np.int64)[rows])
+
+    def with_tuples(self, tuples: pa.Table, provenance: Mapping[str, Any]) -> TupleSet:
+        """The same collections under other tuples."""
+        return replace(self, tuples=tuples, provenance=provenance)
+
+    def save(self, folder: str | Path) -> None:
+        """Write the folder: one Parquet file a collection, `tuples.parquet`, and last the manifest."""
+        folder = Path(folder)
+        for name, collection in self.collections.items():
+            write_parquet(folder / f"collection-{name}.parquet", pa.table({"id": collection.ids, "text": collection.texts}))
+        write_parquet(folder / "tuples.parquet", self.tuples)
+        files = ["tuples.parquet", *(f"collection-{name}.parquet" for name in self.collections)]
+        write_manifest(
+            folder, "tuple-set", FORMAT_VERSION,
+            {
+                "fields": [asdict(one) for one in self.fields],
+                "labels": asdict(self.labels),
+                "collections": {name: len(one) for name, one in self.collections.items()},
+                "rows": len(self),
+                "slices": list(self.slices),
+                "provenance": dict(self.provenance),
+                "sha256": {name: fingerprint_file(folder / name) for name in files},
+            },
+        )  # fmt: skip
+
+    @classmethod
+    def load(cls, folder: str | Path) -> TupleSet:
+        """Read a folder written by `save`.
+
+        Raises:
+            ArtefactError: The folder is no tuple set, is unfinished, newer, or damaged.
+        """
+        folder = Path(folder)
+        body = read_manifest(folder, "tuple-set", FORMAT_VERSION)
+        for name, expected in body["sha256"].items():
+            if not (folder / name).exists() or fingerprint_file(folder / name) != expected:
+                raise ArtefactError("the file is missing or does not have the checksum of the manifest", file=folder / name)
+        collections = {}
+        for name in body["collections"]:
+            table = read_parquet(folder / f"collection-{name}.parquet")
+            collections[name] = Collection(_flat(table.column("id")), _flat(table.column("text")))
+        return cls(
+            fields=tuple(Field(**{**one, "columns": tuple(one["columns"])}) for one in body["fields"]),
+            labels=Labels(**{**body["labels"], "classes": tuple(body["labels"]["classes"])}),
+            collections=collections,
+            tuples=read_parquet(folder / "tuples.parquet"),
+            slices=tuple(body["slices"]),
+            provenance=body["provenance"],
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over fields, labels, ids, texts and tuples: equal sets have equal fingerprints wherever they lie."""
+        return fingerprint_json(
+            {
+                "fields": [asdict(one) for one in self.fields],
+                "labels": asdict(self.labels),
+                "tables": [
+                    _content_fingerprint([one.ids, one.texts]) for _, one in sorted(self.collections.items())
+                ],
+                "tuples": _content_fingerprint([self.tuples.column(name) for name in sorted(self.tuples.column_names)]),
+            }
+        )
+
+
+def _flat(column: pa.ChunkedArray) -> pa.Array:
+    combined = column.combine_chunks()
+    return combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
+
+
+def _content_fingerprint(columns: Sequence[pa.Array | pa.ChunkedArray]) -> str:
+    import hashlib
+
+    digest = hashlib.sha256()
+    for column in columns:
+        for value in column.to_pylist():
+            data = repr(value).encode()
+            digest.update(len(data).to_bytes(8, "little"))
+            digest.update(data)
+    return digest.hexdigest()
