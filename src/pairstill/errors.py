@@ -72,4 +72,6 @@ class MissingExtraError(PairstillError):
     """
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"This needs the package '{package}', which is not installed. Run: pip install 'pairstill[{extra}]'")
+        super().__init__(
+            f"This needs the package '{package}', which is not installed. Run: pip install 'pairstill[{extra}]'"
+        )

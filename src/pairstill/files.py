@@ -113,7 +113,7 @@ def read_manifest(folder: Path, kind: str, version: int) -> dict[str, Any]:
             "the folder has no manifest.json", file=folder, expected=f"a finished {kind} folder",
             fix="If the command that writes it was interrupted, run that command again: it resumes",
         )  # fmt: skip
-    body = read_json(path)
+    body: dict[str, Any] = read_json(path)
     found = body.get("format") if isinstance(body, dict) else None
     if found != f"pairstill/{kind}":
         raise ArtefactError(f"the manifest says format {found!r}", file=path, expected=f"'pairstill/{kind}'")
@@ -127,7 +127,9 @@ def read_manifest(folder: Path, kind: str, version: int) -> dict[str, Any]:
 
 def fingerprint_json(content: Any) -> str:
     """SHA-256 of the canonical JSON (sorted keys, no spaces)."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    ).hexdigest()
 
 
 def fingerprint_file(path: Path) -> str:

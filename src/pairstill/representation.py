@@ -48,7 +48,9 @@ class Representation(Generic[Array]):
     def bytes_per_item(self) -> int:
         """Bytes that one item occupies, its length not counted."""
         return sum(
-            int(array.dtype.itemsize) * (array.size if hasattr(array.size, "__index__") else array.numel()) // max(len(self), 1)
+            int(array.dtype.itemsize)
+            * (array.size if hasattr(array.size, "__index__") else array.numel())
+            // max(len(self), 1)
             for name, array in self.arrays().items()
             if name != "lengths"
         )

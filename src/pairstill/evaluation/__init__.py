@@ -1,0 +1,1 @@
+"""Comparing systems: quality, significance, cost, and the trade-off between them."""

@@ -1,0 +1,1 @@
+"""Recipes: published settings as files that run."""

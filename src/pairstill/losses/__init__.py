@@ -1,0 +1,1 @@
+"""Training objectives, each stating the shapes and the kind of score that it takes."""

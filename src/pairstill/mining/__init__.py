@@ -1,0 +1,1 @@
+"""Making tuple sets: hard negatives, transfer sets, the built-in corpus."""

@@ -1,0 +1,1 @@
+"""Execution of heads over many pairs."""

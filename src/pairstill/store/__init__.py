@@ -1,0 +1,1 @@
+"""The representation store: what encoders keep, on disk, memory-mapped."""

@@ -1,0 +1,1 @@
+"""Models that score a tuple in three steps: `encode`, `prepare`, `score`."""

@@ -1,0 +1,1 @@
+"""Tokenizers that need no PyTorch: tri-letters and n-grams."""

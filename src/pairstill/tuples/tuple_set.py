@@ -13,7 +13,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pairstill.errors import ArtefactError, InputError
-from pairstill.files import fingerprint_file, fingerprint_json, read_manifest, read_parquet, write_manifest, write_parquet
+from pairstill.files import (
+    fingerprint_file,
+    fingerprint_json,
+    read_manifest,
+    read_parquet,
+    write_manifest,
+    write_parquet,
+)
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "valid", "test", "transfer")
@@ -132,7 +139,7 @@ class TupleSet:
 
     def __len__(self) -> int:
         """Number of tuples."""
-        return self.tuples.num_rows
+        return int(self.tuples.num_rows)
 
     @property
     def field_names(self) -> tuple[str, ...]:
@@ -197,7 +204,9 @@ class TupleSet:
         """Write the folder: one Parquet file a collection, `tuples.parquet`, and last the manifest."""
         folder = Path(folder)
         for name, collection in self.collections.items():
-            write_parquet(folder / f"collection-{name}.parquet", pa.table({"id": collection.ids, "text": collection.texts}))
+            write_parquet(
+                folder / f"collection-{name}.parquet", pa.table({"id": collection.ids, "text": collection.texts})
+            )
         write_parquet(folder / "tuples.parquet", self.tuples)
         files = ["tuples.parquet", *(f"collection-{name}.parquet" for name in self.collections)]
         write_manifest(
@@ -224,7 +233,9 @@ class TupleSet:
         body = read_manifest(folder, "tuple-set", FORMAT_VERSION)
         for name, expected in body["sha256"].items():
             if not (folder / name).exists() or fingerprint_file(folder / name) != expected:
-                raise ArtefactError("the file is missing or does not have the checksum of the manifest", file=folder / name)
+                raise ArtefactError(
+                    "the file is missing or does not have the checksum of the manifest", file=folder / name
+                )
         collections = {}
         for name in body["collections"]:
             table = read_parquet(folder / f"collection-{name}.parquet")
@@ -245,9 +256,7 @@ class TupleSet:
             {
                 "fields": [asdict(one) for one in self.fields],
                 "labels": asdict(self.labels),
-                "tables": [
-                    _content_fingerprint([one.ids, one.texts]) for _, one in sorted(self.collections.items())
-                ],
+                "tables": [_content_fingerprint([one.ids, one.texts]) for _, one in sorted(self.collections.items())],
                 "tuples": _content_fingerprint([self.tuples.column(name) for name in sorted(self.tuples.column_names)]),
             }
         )

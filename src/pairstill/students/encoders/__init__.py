@@ -1,0 +1,1 @@
+"""What turns one field's text into a representation."""

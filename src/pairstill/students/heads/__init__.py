@@ -1,0 +1,1 @@
+"""What turns prepared representations and an index into logits."""
