@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -14,6 +15,7 @@ import pyarrow.compute as pc
 
 from pairstill.errors import ArtefactError, InputError
 from pairstill.files import (
+    MANIFEST,
     fingerprint_file,
     fingerprint_json,
     read_manifest,
@@ -203,6 +205,7 @@ class TupleSet:
     def save(self, folder: str | Path) -> None:
         """Write the folder: one Parquet file a collection, `tuples.parquet`, and last the manifest."""
         folder = Path(folder)
+        (folder / MANIFEST).unlink(missing_ok=True)
         for name, collection in self.collections.items():
             write_parquet(
                 folder / f"collection-{name}.parquet", pa.table({"id": collection.ids, "text": collection.texts})
@@ -231,11 +234,22 @@ class TupleSet:
         """
         folder = Path(folder)
         body = read_manifest(folder, "tuple-set", FORMAT_VERSION)
+        try:
+            return cls._from_manifest(folder, body)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ArtefactError(
+                f"the manifest lacks or misuses a key ({type(error).__name__}: {error})", file=folder / MANIFEST,
+                fix="Write the folder again with `pairstill describe SOURCE --out FOLDER`",
+            ) from None  # fmt: skip
+
+    @classmethod
+    def _from_manifest(cls, folder: Path, body: Mapping[str, Any]) -> TupleSet:
         for name, expected in body["sha256"].items():
             if not (folder / name).exists() or fingerprint_file(folder / name) != expected:
                 raise ArtefactError(
-                    "the file is missing or does not have the checksum of the manifest", file=folder / name
-                )
+                    "the file is missing or does not have the checksum of the manifest", file=folder / name,
+                    fix="Copy the folder again, or write it again with `pairstill describe SOURCE --out FOLDER`",
+                )  # fmt: skip
         collections = {}
         for name in body["collections"]:
             table = read_parquet(folder / f"collection-{name}.parquet")
@@ -263,17 +277,31 @@ class TupleSet:
 
 
 def _flat(column: pa.ChunkedArray) -> pa.Array:
+    """One contiguous array; more than 2 GiB of text does not fit 32-bit offsets and becomes `large_string`."""
     combined = column.combine_chunks()
+    if isinstance(combined, pa.ChunkedArray) and combined.num_chunks > 1:
+        combined = column.cast(pa.large_string()).combine_chunks()
     return combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
 
 
 def _content_fingerprint(columns: Sequence[pa.Array | pa.ChunkedArray]) -> str:
-    import hashlib
-
+    """SHA-256 over values and nulls, whatever the chunks are and whether offsets have 32 or 64 bits."""
     digest = hashlib.sha256()
     for column in columns:
-        for value in column.to_pylist():
-            data = repr(value).encode()
-            digest.update(len(data).to_bytes(8, "little"))
-            digest.update(data)
+        valid, lengths, values = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+        for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
+            if not len(chunk):
+                continue
+            valid.update(np.asarray(chunk.is_valid()).astype(np.uint8).tobytes())
+            if pa.types.is_floating(chunk.type):
+                values.update(pc.fill_null(chunk.cast(pa.float64()), 0.0).to_numpy(zero_copy_only=False).tobytes())
+                continue
+            texts = pc.fill_null(chunk.cast(pa.large_string()), "")
+            _, offset_buffer, data = texts.buffers()
+            offsets = np.frombuffer(offset_buffer, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
+            lengths.update(np.diff(offsets).tobytes())
+            if data is not None:
+                values.update(memoryview(data)[offsets[0] : offsets[-1]])
+        for one in (valid, lengths, values):
+            digest.update(one.digest())
     return digest.hexdigest()
