@@ -1,0 +1,187 @@
+"""The machine at hand: cores that may be used, memory, instruction sets; and the precision and threads that follow."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from pairstill.errors import InputError
+
+PRECISIONS = ("float32", "bfloat16")
+# Names that change what a kernel can do; everything else in /proc/cpuinfo is left out of reports.
+NOTABLE_INSTRUCTION_SETS = (
+    "avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
+    "amx_tile", "amx_int8", "amx_bf16", "amx_fp16", "asimd", "asimddp", "bf16", "i8mm", "sve", "sve2",
+)  # fmt: skip
+
+
+def usable_cores(root: Path = Path("/")) -> int:
+    """How many cores this process may use: the least of its affinity and every CPU quota of its control groups.
+
+    A quota of 1.5 cores counts as 1: one thread more than the quota makes every parallel loop wait for a throttled one.
+
+    Args:
+        root: Where `/proc` and `/sys` lie; another folder only in tests.
+    """
+    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quotas = [_quota_v2(folder) for folder in _control_groups(root, None)]
+    quotas += [_quota_v1(folder) for folder in _control_groups(root, "cpu")]
+    return max(1, min([affinity, *(int(quota) for quota in quotas if quota is not None)]))
+
+
+def memory_limit_bytes(root: Path = Path("/")) -> int | None:
+    """Memory that this process may use: the least of the machine's and every control group's limit; None if unknown.
+
+    Args:
+        root: Where `/proc` and `/sys` lie; another folder only in tests.
+    """
+    limits = [_number(folder / "memory.max") for folder in _control_groups(root, None)]
+    limits += [_number(folder / "memory.limit_in_bytes") for folder in _control_groups(root, "memory")]
+    with contextlib.suppress(ValueError, OSError):
+        limits.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    known = [limit for limit in limits if limit is not None and limit > 0]
+    return min(known) if known else None
+
+
+def processor_name(root: Path = Path("/")) -> str:
+    """The processor's name as the system tells it, such as `Intel(R) Xeon(R) Processor`."""
+    name = _processor_facts(root).get("model name") or _sysctl("machdep.cpu.brand_string")
+    return name or platform.processor() or platform.machine()
+
+
+def instruction_sets(root: Path = Path("/")) -> tuple[str, ...]:
+    """The instruction sets of the processor that matter to matrix products, by their Linux names."""
+    facts = _processor_facts(root)
+    present = set((facts.get("flags") or facts.get("features") or "").lower().split())
+    if not present:
+        intel = f"{_sysctl('machdep.cpu.features')} {_sysctl('machdep.cpu.leaf7_features')}".lower().split()
+        present = {name.replace("avx512vnni", "avx512_vnni") for name in intel}
+        arm = {"hw.optional.AdvSIMD": "asimd", "hw.optional.arm.FEAT_BF16": "bf16", "hw.optional.arm.FEAT_I8MM": "i8mm"}
+        present |= {name for key, name in arm.items() if _sysctl(key) == "1"}
+    return tuple(name for name in NOTABLE_INSTRUCTION_SETS if name in present)
+
+
+def best_precision(root: Path = Path("/")) -> str:
+    """`bfloat16` where the processor multiplies it natively (`avx512_bf16` or `amx_bf16`), otherwise `float32`."""
+    return "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(instruction_sets(root)) else "float32"
+
+
+def resolve_precision(precision: str) -> str:
+    """Turn `auto` into the best precision of this processor and check every other name.
+
+    Raises:
+        InputError: The precision is none of auto, float32, bfloat16.
+    """
+    if precision == "auto":
+        return best_precision()
+    if precision not in PRECISIONS:
+        raise InputError(f"the precision '{precision}' is unknown", expected=f"auto, {' or '.join(PRECISIONS)}")
+    return precision
+
+
+def set_threads(threads: int | None = None) -> int:
+    """Tell PyTorch how many threads to use, rather than let it count the host's cores; returns the number.
+
+    Args:
+        threads: None means `usable_cores()`.
+
+    Raises:
+        InputError: The number is below 1.
+    """
+    import torch
+
+    if threads is not None and threads < 1:
+        raise InputError(f"the number of threads is {threads}", expected="at least 1")
+    chosen = usable_cores() if threads is None else threads
+    torch.set_num_threads(chosen)
+    return chosen
+
+
+def describe() -> dict[str, Any]:
+    """What a report says about the machine; plain values that go into JSON."""
+    return {
+        "processor": processor_name(),
+        "architecture": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "usable_cores": usable_cores(),
+        "memory_bytes": memory_limit_bytes(),
+        "instruction_sets": list(instruction_sets()),
+        "best_precision": best_precision(),
+    }
+
+
+def _control_groups(root: Path, controller: str | None) -> list[Path]:
+    """Folders of this process's control group and all its parents; `controller` None means version 2.
+
+    Inside a container the group's path may lie outside what is mounted; then the mount itself is the group.
+    """
+    try:
+        groups = (root / "proc/self/cgroup").read_text().splitlines()
+        mounts = (root / "proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return []
+    own = None
+    for line in groups:
+        number, controllers, path = line.split(":", 2)
+        if (controller is None and number == "0" and not controllers) or controller in controllers.split(","):
+            own = path
+    if own is None:
+        return []
+    for line in mounts:
+        fields, _, rest = line.partition(" - ")
+        kind, _, options = rest.split(" ", 2)
+        wanted = kind == "cgroup2" if controller is None else kind == "cgroup" and controller in options.split(",")
+        if not wanted:
+            continue
+        _, _, _, mounted_root, mount_point, *_ = fields.split()
+        base = root / mount_point.lstrip("/")
+        inside = own if mounted_root == "/" else own.removeprefix(mounted_root)
+        folder = base / inside.lstrip("/") if ".." not in Path(inside).parts else base
+        chain = [one for one in (folder, *folder.parents) if one == base or base in one.parents]
+        return [one for one in chain if one.is_dir()]
+    return []
+
+
+def _quota_v2(folder: Path) -> float | None:
+    try:
+        quota, period = (folder / "cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    except (OSError, ValueError):
+        return None
+
+
+def _quota_v1(folder: Path) -> float | None:
+    quota, period = _number(folder / "cpu.cfs_quota_us"), _number(folder / "cpu.cfs_period_us")
+    return quota / period if quota and period and quota > 0 else None
+
+
+def _number(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _processor_facts(root: Path) -> dict[str, str]:
+    """The first processor of `/proc/cpuinfo`; empty where there is none (macOS)."""
+    try:
+        first = (root / "proc/cpuinfo").read_text().split("\n\n")[0]
+    except OSError:
+        return {}
+    pairs = (line.split(":", 1) for line in first.splitlines() if ":" in line)
+    return {name.strip().lower(): value.strip() for name, value in pairs}
+
+
+def _sysctl(key: str) -> str:
+    if platform.system() != "Darwin":
+        return ""
+    try:
+        answer = subprocess.run(["sysctl", "-n", key], capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.strip()
