@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import platform
 import subprocess
@@ -177,6 +178,7 @@ def _processor_facts(root: Path) -> dict[str, str]:
     return {name.strip().lower(): value.strip() for name, value in pairs}
 
 
+@functools.cache
 def _sysctl(key: str) -> str:
     if platform.system() != "Darwin":
         return ""
