@@ -151,7 +151,7 @@ def encoder_from_config(config: dict[str, Any]) -> nn.Module:
 def without_pooler(model: nn.Module) -> nn.Module:
     """Remove the pooler, which students never read."""
     if getattr(model, "pooler", None) is not None:
-        model.pooler = None
+        model.pooler = None  # type: ignore[assignment]
     return model
 
 
@@ -202,6 +202,7 @@ class MeanPooledEncoder:
         self.base, self.max_length = base, max_length
         self.tokenizer = load_tokenizer(base)
         self.model = load_encoder(base).eval()
+        self.dim: int = self.model.config.hidden_size  # type: ignore[assignment, union-attr]
 
     def encode(
         self,
@@ -217,7 +218,7 @@ class MeanPooledEncoder:
             `(texts, dim)` float32, each of length 1.
         """
         tokens = tokenize(self.tokenizer, texts, self.max_length)
-        out = np.zeros((len(tokens), self.model.config.hidden_size), dtype=np.float32)  # type: ignore[union-attr]
+        out = np.zeros((len(tokens), self.dim), dtype=np.float32)
         done = 0
         with torch.inference_mode(), precision_context(precision):
             for rows in length_batches(tokens.lengths, 64 * batch_size, batch_size):

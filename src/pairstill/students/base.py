@@ -1,0 +1,440 @@
+"""The contract of every student: a tuple is scored in three steps, each cheaper and run more often than the one before."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pairstill.errors import InputError
+from pairstill.representation import Representation
+from pairstill.students.encoders.pretrained import precision_context, tokenize
+from pairstill.tokens.ragged import RaggedTokens, length_batches
+from pairstill.tuples import Tuples, TupleSet
+
+Prepared = Mapping[str, Tensor]
+"""What `prepare` gives for one field: tensors whose first dimension counts items."""
+
+Progress = Callable[[int, int], None]
+
+
+class Student(nn.Module, ABC):
+    """A model that scores tuples of texts.
+
+    1. `encode` depends on one field alone: once per item, ever; stored and shared by every tuple that the item is in.
+    2. `prepare` is the part of the head that depends on one item alone: once per item of a block of work.
+    3. `score` takes rows into what was prepared and is all that is paid per tuple; so one call serves a list of pairs,
+       one query against a thousand documents, a cross product, and training batches that encode each text once.
+
+    Training runs the same three steps with gradients: `encoder_outputs`, `project`, `prepare`, `score`.
+
+    Attributes:
+        name: Architecture, such as `dipair-tsf`.
+        field_count: How many texts a tuple has.
+        outputs: How many logits a tuple gets.
+        single_vector: Whether one vector is kept per item, so that nearest-neighbour search applies.
+        max_lengths: Per field, at most so many tokens are read, special ones counted.
+    """
+
+    name: ClassVar[str]
+    single_vector: ClassVar[bool] = False
+
+    def __init__(self, config: Any, tokenizer: Any) -> None:
+        super().__init__()
+        self.config = config
+        self.tokenizer = tokenizer
+        self.field_count: int = config.field_count
+        self.outputs: int = config.outputs
+        self.max_lengths: tuple[int, ...] = per_field(config.encoder.max_lengths, config.field_count, "max_lengths")
+
+    # What a student defines.
+
+    @abstractmethod
+    def encoder_outputs(self, field: int, ids: Tensor, lengths: Tensor) -> Representation[Tensor]:
+        """What the encoder gives before anything newly added: stage 1 of two-stage training stores it.
+
+        Args:
+            field: Position of the field.
+            ids: `(items, tokens)` int64, padded on the right.
+            lengths: `(items,)` valid tokens.
+        """
+
+    @abstractmethod
+    def prepare(self, field: int, representation: Representation[Any]) -> Prepared:
+        """The part of the head that depends on one item alone.
+
+        Args:
+            field: Position of the field.
+            representation: NumPy arrays (from `encode` or a store) or tensors.
+        """
+
+    @abstractmethod
+    def score(self, prepared: Sequence[Prepared], index: Tensor) -> Tensor:
+        """Logits of tuples.
+
+        Args:
+            prepared: One entry a field.
+            index: `(tuples, fields)` int64, rows into `prepared`.
+
+        Returns:
+            `(tuples, outputs)` float32 raw logits.
+        """
+
+    @abstractmethod
+    def encoder_modules(self) -> Sequence[nn.Module]:
+        """The modules that come from the base; two-stage training freezes them first. Empty where there are none."""
+
+    @abstractmethod
+    def multiply_adds_per_pair(self, lengths: Sequence[float]) -> float:
+        """Multiply-adds of the head for one tuple, with nothing shared but only what is read computed.
+
+        Args:
+            lengths: Mean number of tokens of each field.
+        """
+
+    @abstractmethod
+    def multiply_adds_per_item(self, field: int, length: float) -> float:
+        """Multiply-adds of encoding one item of `length` tokens."""
+
+    @abstractmethod
+    def bytes_per_item(self, field: int, length: float) -> float:
+        """Bytes kept per item in float32, at `length` tokens."""
+
+    # What every student shares.
+
+    def project(self, field: int, outputs: Representation[Tensor]) -> Representation[Tensor]:
+        """The newly added part of the encoder: what `encode` does after `encoder_outputs`. Identity here."""
+        del field
+        return outputs
+
+    def new_parameters(self) -> Iterator[nn.Parameter]:
+        """Parameters that do not come from the base."""
+        old = {id(one) for module in self.encoder_modules() for one in module.parameters()}
+        return (one for one in self.parameters() if id(one) not in old)
+
+    def tokenize(self, field: int, texts: Sequence[str]) -> RaggedTokens:
+        """Token ids of texts of one field, special tokens included, cut at the field's maximum length."""
+        return tokenize(self.tokenizer, texts, self.max_lengths[field])
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    def encode(
+        self,
+        field: int,
+        texts: Sequence[str] | RaggedTokens,
+        *,
+        batch_size: int = 64,
+        precision: str = "float32",
+        before_projection: bool = False,
+        progress: Progress | None = None,
+    ) -> Representation[np.ndarray]:
+        """Representations of texts, in the order given; depends on one field alone, so store it.
+
+        Args:
+            field: Position of the field.
+            texts: Texts, or their tokens from `tokenize`.
+            batch_size: Texts per forward pass at 64 tokens; longer texts go in smaller batches.
+            precision: `float32`, or `bfloat16` where the processor has it.
+            before_projection: Return `encoder_outputs` as they are; stage 1 of training stores those.
+            progress: Called with (done, total).
+        """
+        blocks = list(self.encode_blocks(field, texts, batch_size, precision, before_projection, progress))
+        if not blocks:
+            raise InputError("there is nothing to encode", expected="at least one text")
+        order = np.argsort(np.concatenate([rows for rows, _ in blocks]), kind="stable")
+        return _concatenate([block for _, block in blocks]).take(order)
+
+    def encode_blocks(
+        self,
+        field: int,
+        texts: Sequence[str] | RaggedTokens,
+        batch_size: int = 64,
+        precision: str = "float32",
+        before_projection: bool = False,
+        progress: Progress | None = None,
+    ) -> Iterator[tuple[np.ndarray, Representation[np.ndarray]]]:
+        """As `encode`, block by block: pairs of positions and their representations, similar lengths together."""
+        tokens = texts if isinstance(texts, RaggedTokens) else self.tokenize(field, texts)
+        training, done = self.training, 0
+        self.eval()
+        try:
+            for rows in length_batches(tokens.lengths, 64 * batch_size, 4 * batch_size):
+                ids, lengths = tokens.padded(rows, self.padding)
+                with torch.inference_mode(), precision_context(precision, self.device.type):
+                    block = self.encoder_outputs(
+                        field, torch.from_numpy(ids).to(self.device), torch.from_numpy(lengths).to(self.device)
+                    )
+                    if not before_projection:
+                        block = self.project(field, block)
+                done += len(rows)
+                yield rows, block.map(_to_numpy)
+                if progress is not None:
+                    progress(done, len(tokens))
+        finally:
+            self.train(training)
+
+    @property
+    def padding(self) -> int:
+        """The padding token's id."""
+        return int(self.tokenizer.pad_token_id or 0)
+
+    def score_tuples(
+        self,
+        tuple_set: TupleSet,
+        tuples: Tuples,
+        *,
+        precision: str = "float32",
+        block: int = 1024,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """Raw logits of rows of a tuple set; each distinct text is encoded once.
+
+        Returns:
+            `(rows, outputs)` float32, in the order of `tuples`.
+        """
+        self.check_fields(tuple_set)
+        index, representations = tuples.index.copy(), []
+        sizes = [len(np.unique(index[:, field])) for field in range(self.field_count)]
+        total = len(tuples) + sum(sizes)
+        for field in range(self.field_count):
+            rows, index[:, field] = np.unique(index[:, field], return_inverse=True)
+            texts = tuple_set.texts(field)
+            before = sum(sizes[:field])
+            representations.append(
+                self.encode(
+                    field, [texts[row] for row in rows], precision=precision, progress=_shifted(progress, before, total)
+                )
+            )
+        return self.score_representations(
+            representations,
+            index,
+            precision=precision,
+            block=block,
+            progress=_shifted(progress, sum(sizes), total),
+        )
+
+    def score_representations(
+        self,
+        representations: Sequence[Representation[np.ndarray]],
+        index: np.ndarray,
+        *,
+        precision: str = "float32",
+        block: int = 1024,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """Raw logits of `index (tuples, fields)` into `representations`, in blocks of bounded memory."""
+        out = np.empty((len(index), self.outputs), dtype=np.float32)
+        training = self.training
+        self.eval()
+        try:
+            for start in range(0, len(index), block):
+                part = index[start : start + block]
+                prepared, local = [], np.empty_like(part)
+                with torch.inference_mode(), precision_context(precision, self.device.type):
+                    for field in range(self.field_count):
+                        rows, local[:, field] = np.unique(part[:, field], return_inverse=True)
+                        prepared.append(self.prepare(field, representations[field].take(rows)))
+                    logits = self.score(prepared, torch.from_numpy(local).to(self.device))
+                out[start : start + block] = logits.float().cpu().numpy()
+                if progress is not None:
+                    progress(min(start + block, len(index)), len(index))
+        finally:
+            self.train(training)
+        return out
+
+    def predict(
+        self,
+        sentences: Sequence[Sequence[str]] | Sequence[str],
+        batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        activation_fn: Callable[[Tensor], Tensor] | None = None,
+        apply_softmax: bool = False,
+        convert_to_numpy: bool = True,
+        convert_to_tensor: bool = False,
+    ) -> np.ndarray | Tensor | list[Tensor]:
+        """Scores of tuples of texts, with the signature of sentence-transformers' `CrossEncoder.predict`.
+
+        Args:
+            sentences: A list of tuples of texts, or one tuple.
+            batch_size: Texts per forward pass of an encoder.
+            show_progress_bar: Accepted for compatibility; the library itself is silent.
+            activation_fn: Applied to the raw logits; None means the sigmoid for one output and identity for several.
+            apply_softmax: Softmax over the outputs of classes.
+            convert_to_numpy: Return a NumPy array.
+            convert_to_tensor: Return a tensor; wins over `convert_to_numpy`.
+
+        Returns:
+            `(tuples,)` scores, or `(tuples, outputs)` for classes; one number or row for one tuple.
+
+        Raises:
+            InputError: A tuple has another number of texts than the student has fields.
+        """
+        del show_progress_bar
+        single = bool(sentences) and isinstance(sentences[0], str)
+        rows: list[Sequence[str]] = [sentences] if single else list(sentences)  # type: ignore[list-item, arg-type]
+        for number, row in enumerate(rows, start=1):
+            if len(row) != self.field_count or not all(isinstance(text, str) for text in row):
+                raise InputError(
+                    f"the tuple is {row!r:.200}",
+                    row=number,
+                    expected=f"{self.field_count} texts, as this student has fields",
+                )
+        logits = torch.from_numpy(self._score_texts(rows, batch_size))
+        if activation_fn is None:
+            scores = torch.sigmoid(logits) if self.outputs == 1 else logits
+        else:
+            scores = activation_fn(logits)
+        if apply_softmax and self.outputs > 1:
+            scores = torch.softmax(scores, dim=-1)
+        if self.outputs == 1:
+            scores = scores[:, 0]
+        if single:
+            scores = scores[0]
+        if convert_to_tensor:
+            return scores
+        return scores.numpy() if convert_to_numpy else list(scores)
+
+    def _score_texts(self, rows: Sequence[Sequence[str]], batch_size: int) -> np.ndarray:
+        if not rows:
+            return np.zeros((0, self.outputs), dtype=np.float32)
+        index = np.empty((len(rows), self.field_count), dtype=np.int64)
+        representations = []
+        for field in range(self.field_count):
+            places: dict[str, int] = {}
+            for number, row in enumerate(rows):
+                index[number, field] = places.setdefault(row[field], len(places))
+            representations.append(self.encode(field, list(places), batch_size=batch_size))
+        return self.score_representations(representations, index)
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        top_k: int | None = None,
+        return_documents: bool = False,
+        batch_size: int = 32,
+    ) -> list[dict[str, Any]]:
+        """Rank documents for a query, with the signature of sentence-transformers' `CrossEncoder.rank`.
+
+        Args:
+            query: Text of field 0.
+            documents: Texts of field 1.
+            top_k: Return so many; None returns all.
+            return_documents: Add the text to each result.
+            batch_size: Texts per forward pass of an encoder.
+
+        Returns:
+            Dictionaries with `corpus_id` and `score` (and `text`), best first; ties keep the order of `documents`.
+
+        Raises:
+            InputError: The student does not take two fields, or gives classes.
+        """
+        if self.field_count != 2 or self.outputs != 1:
+            raise InputError(
+                f"this student takes {self.field_count} fields and gives {self.outputs} outputs",
+                expected="two fields and one output for `rank`; use `predict`",
+            )
+        scores = np.asarray(self.predict([(query, document) for document in documents], batch_size=batch_size))
+        order = np.argsort(-scores, kind="stable")[:top_k]
+        return [
+            {
+                "corpus_id": int(place),
+                "score": float(scores[place]),
+                **({"text": documents[place]} if return_documents else {}),
+            }
+            for place in order
+        ]
+
+    def check_fields(self, tuple_set: TupleSet) -> None:
+        """Raise `InputError` unless the tuple set has as many fields as this student."""
+        if len(tuple_set.fields) != self.field_count:
+            raise InputError(
+                f"the tuple set has {len(tuple_set.fields)} fields ({', '.join(tuple_set.field_names)})",
+                expected=f"{self.field_count}, as this {self.name} was made for",
+            )
+
+    def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
+        """Write the student folder: config.json, model.safetensors, the tokenizer and a model card.
+
+        Args:
+            folder: Made if it is not there.
+            card: Text of the model card; None writes one that states the architecture alone.
+        """
+        from pairstill.students.persistence import save_student
+
+        save_student(self, Path(folder), card)
+
+    def push_to_hub(
+        self, repository: str, *, private: bool = True, token: str | None = None, card: str | None = None
+    ) -> str:
+        """Upload the student folder to the Hugging Face hub; returns the address of the commit."""
+        from pairstill.students.persistence import push_student
+
+        return push_student(self, repository, private=private, token=token, card=card)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Student:
+        """Load a student folder or hub name; raises `InputError` where it is of another architecture than `cls`."""
+        from pairstill.students.persistence import load_student
+
+        student = load_student(folder)
+        if not isinstance(student, cls):
+            raise InputError(f"the folder holds a '{student.name}'", file=folder, expected=f"a '{cls.name}'")
+        return student
+
+
+def per_field(values: Sequence[int], field_count: int, name: str) -> tuple[int, ...]:
+    """One value a field: a single value serves all of them."""
+    if len(values) == 1:
+        return tuple(values) * field_count
+    if len(values) != field_count:
+        raise InputError(f"{name} has {len(values)} values", expected=f"1, or {field_count}: one a field")
+    return tuple(values)
+
+
+def as_tensors(representation: Representation[Any], device: torch.device) -> Representation[Tensor]:
+    """NumPy arrays as tensors on `device`; tensors are moved."""
+    return representation.map(
+        lambda array: (array if isinstance(array, Tensor) else torch.from_numpy(array)).to(device)
+    )
+
+
+def _shifted(progress: Progress | None, before: int, total: int) -> Progress | None:
+    """Progress of a part as progress of the whole."""
+    if progress is None:
+        return None
+    return lambda done, _: progress(before + done, total)
+
+
+def _to_numpy(tensor: Tensor) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+
+
+def _concatenate(blocks: Sequence[Representation[np.ndarray]]) -> Representation[np.ndarray]:
+    """Blocks one after another; vectors are padded to the widest block."""
+    width = max(block.vectors.shape[1] for block in blocks)
+
+    def stack(name: str) -> np.ndarray | None:
+        arrays = [getattr(block, name) for block in blocks]
+        if arrays[0] is None:
+            return None
+        if name == "vectors":
+            arrays = [
+                np.pad(one, [(0, 0), (0, width - one.shape[1])] + [(0, 0)] * (one.ndim - 2))
+                if one.shape[1] < width
+                else one
+                for one in arrays
+            ]
+        return np.concatenate(arrays)
+
+    first = blocks[0].arrays()
+    return Representation(**{name: stack(name) for name in first})  # type: ignore[arg-type]

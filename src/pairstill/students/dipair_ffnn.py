@@ -1,0 +1,60 @@
+"""DiPair-FFNN: the first token vectors of each text, projected, through a feed-forward network (DiPair, section 3.5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from pairstill.students.base import per_field
+from pairstill.students.dual_encoder import DualEncoder, load_encoders
+from pairstill.students.encoders.transformer import EncoderConfig, Keep
+from pairstill.students.heads.feed_forward import FeedForwardHead, FeedForwardHeadConfig
+
+
+@dataclass(frozen=True)
+class DiPairFFNNConfig:
+    """Configuration of `DiPairFFNN`.
+
+    Attributes:
+        encoder: Where the encoders start from.
+        keep: Token vectors kept per field (the paper's N and M); one number serves all fields.
+        keep_from: `first` (the paper) or `last` tokens.
+        projection: Dimension D that kept vectors are projected to; None keeps the encoder's.
+        shared_projection: One projection for all fields, or one each (the paper allows both).
+        head: Widths and activation; the paper's is x-128-128.
+        similarity_skip: Add the base's own cosine, scaled, to the logit (beyond the paper).
+        field_count: Texts of a tuple.
+        outputs: Logits of a tuple.
+    """
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    keep: tuple[int, ...] = (8, 16)
+    keep_from: Literal["first", "last"] = "first"
+    projection: int | None = 128
+    shared_projection: bool = False
+    head: FeedForwardHeadConfig = field(default_factory=FeedForwardHeadConfig)
+    similarity_skip: bool = True
+    field_count: int = 2
+    outputs: int = 1
+
+
+class DiPairFFNN(DualEncoder):
+    """Dual encoder, few projected token vectors a text, a feed-forward head."""
+
+    name: ClassVar[str] = "dipair-ffnn"
+    config_type: ClassVar[type] = DiPairFFNNConfig
+
+    def __init__(self, config: DiPairFFNNConfig, tokenizer: Any, encoder_model: dict[str, Any] | None = None) -> None:
+        super().__init__(
+            config,
+            tokenizer,
+            load_encoders(config.encoder, config.field_count, config.similarity_skip, encoder_model),
+            [Keep(tokens, config.keep_from) for tokens in per_field(config.keep, config.field_count, "keep")],
+            projection=config.projection,
+            shared_projection=config.shared_projection,
+            similarity_skip=config.similarity_skip,
+        )
+
+    def make_head(self) -> FeedForwardHead:
+        """A feed-forward network over the flattened kept vectors."""
+        return FeedForwardHead(self.config.head, [(keep.tokens, self.dim) for keep in self.keeps], self.outputs)

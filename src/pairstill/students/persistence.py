@@ -1,0 +1,191 @@
+"""Student folders: config.json, model.safetensors, the tokenizer, a model card."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pairstill import __version__
+from pairstill.errors import ArtefactError, InputError
+from pairstill.files import fingerprint_file, read_json, write_atomic, write_json, write_text
+from pairstill.students.base import Student
+from pairstill.students.cross_encoder import CrossEncoder
+from pairstill.students.de_cos import DECos
+from pairstill.students.de_ffnn import DEFFNN
+from pairstill.students.dipair_ffnn import DiPairFFNN
+from pairstill.students.dipair_tsf import DiPairTSF
+
+FORMAT, FORMAT_VERSION = "pairstill/student", 1
+ARCHITECTURES: dict[str, type[Any]] = {one.name: one for one in (CrossEncoder, DECos, DEFFNN, DiPairFFNN, DiPairTSF)}
+"""Every architecture by the name that configurations and the command line use."""
+
+
+def architecture(name: str) -> type[Any]:
+    """The student class of that name; raises `InputError` that lists all names."""
+    if name not in ARCHITECTURES:
+        raise InputError(f"there is no student '{name}'", expected=f"one of {', '.join(sorted(ARCHITECTURES))}")
+    return ARCHITECTURES[name]
+
+
+def parse_config(name: str, values: dict[str, Any]) -> Any:
+    """A student's configuration from plain values; raises `InputError` that names the wrong field."""
+    from pydantic import TypeAdapter, ValidationError
+
+    kind = architecture(name).config_type
+    _refuse_unknown(kind, values, name)
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"the setting '{place}' of '{name}' is {first['input']!r}: {first['msg']}", expected=f"see {kind.__name__}"
+        ) from None
+
+
+def make_student(name: str, config: Any) -> Student:
+    """A new student that starts from its base."""
+    from pairstill.students.encoders.pretrained import load_tokenizer
+
+    student: Student = architecture(name)(config, load_tokenizer(config.encoder.base))
+    return student
+
+
+def save_student(student: Student, folder: Path, card: str | None) -> None:
+    """Write the folder; config.json comes last, so a folder without it is unfinished."""
+    folder.mkdir(parents=True, exist_ok=True)
+    student.tokenizer.save_pretrained(str(folder))
+    write_weights(folder / "model.safetensors", student.state_dict())
+    write_text(folder / "README.md", card or f"# {student.name}\n\nA student made with Pairstill {__version__}.\n")
+    write_json(
+        folder / "config.json",
+        {
+            "format": FORMAT,
+            "version": FORMAT_VERSION,
+            "created_by": f"pairstill {__version__}",
+            "architecture": student.name,
+            "config": asdict(student.config),
+            "encoder_model": encoder_model_config(student),
+            "sha256": fingerprint_file(folder / "model.safetensors"),
+        },
+    )
+
+
+def encoder_model_config(student: Student) -> dict[str, Any]:
+    """The transformer's configuration that rebuilds a student without its base."""
+    source: Any = student if isinstance(student, CrossEncoder) else student.encoder_modules()[0]
+    config: dict[str, Any] = source.model_config()
+    return config
+
+
+def write_weights(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors as safetensors, atomically."""
+    from safetensors.torch import save
+
+    with write_atomic(path) as file:
+        file.write(save({name: tensor.detach().contiguous().cpu() for name, tensor in tensors.items()}))
+
+
+def load_student(folder: str | Path) -> Student:
+    """Load a student folder, or a student from the hub by name.
+
+    Raises:
+        ArtefactError: The folder is missing, unfinished, newer, damaged, or holds no student.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+    from transformers import AutoTokenizer
+
+    path = Path(folder)
+    if not path.is_dir():
+        path = _download(str(folder))
+    body = read_json(path / "config.json")
+    if not isinstance(body, dict) or body.get("format") != FORMAT:
+        raise ArtefactError(
+            "the folder holds no Pairstill student", file=path / "config.json", expected=f'"format": "{FORMAT}"',
+            fix="A sentence-transformers or sequence-classification folder can be a teacher: see `pairstill annotate --teacher`",
+        )  # fmt: skip
+    if not isinstance(body.get("version"), int) or body["version"] > FORMAT_VERSION:
+        raise ArtefactError(
+            f"the format version is {body.get('version')!r}", file=path / "config.json", expected=f"at most {FORMAT_VERSION}",
+            fix="Upgrade pairstill to read it",
+        )  # fmt: skip
+    weights = path / "model.safetensors"
+    if not weights.exists() or fingerprint_file(weights) != body["sha256"]:
+        raise ArtefactError("the file is missing or does not have the checksum of config.json", file=weights)
+    config = parse_config(body["architecture"], body["config"])
+    tokenizer = AutoTokenizer.from_pretrained(str(path))
+    student: Student = architecture(body["architecture"])(config, tokenizer, body["encoder_model"])
+    try:
+        student.load_state_dict(load_file(weights))
+    except (SafetensorError, RuntimeError) as error:
+        raise ArtefactError(
+            f"the weights do not fit config.json: {str(error).splitlines()[0]}", file=weights
+        ) from error
+    return student.eval()
+
+
+def push_student(student: Student, repository: str, *, private: bool, token: str | None, card: str | None) -> str:
+    """Upload a student folder to the hub."""
+    import tempfile
+
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    api.create_repo(repository, private=private, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        save_student(student, Path(folder), card)
+        return str(
+            api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload a Pairstill student")
+        )
+
+
+def state_fingerprint(tensors: dict[str, Tensor], config: Any) -> str:
+    """SHA-256 over weights and configuration: equal encoders have equal fingerprints."""
+    import hashlib
+
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(name.encode())
+        digest.update(tensor.view(torch.uint8).numpy().tobytes() if tensor.ndim else tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _download(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    if name.startswith((".", "/", "~")):
+        raise ArtefactError("the folder does not exist", file=name, expected="a student folder")
+    try:
+        return Path(snapshot_download(name))
+    except Exception as error:
+        detail = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ArtefactError(
+            f"there is no folder '{name}', and the hub does not give it: {detail}",
+            expected="a student folder or hub name",
+        ) from error
+
+
+def _refuse_unknown(kind: Any, values: dict[str, Any], name: str, place: str = "") -> None:
+    """Pydantic ignores unknown keys of plain dataclasses; a typing mistake must not pass silently."""
+    from dataclasses import fields, is_dataclass
+    from difflib import get_close_matches
+    from typing import get_type_hints
+
+    hints, known = get_type_hints(kind), [one.name for one in fields(kind)]
+    for key, value in values.items():
+        if key not in known:
+            close = get_close_matches(key, known, 1)
+            raise InputError(
+                f"'{name}' has no setting '{place}{key}'",
+                expected=f"one of {', '.join(place + one for one in known)}",
+                fix=f"Did you mean '{place}{close[0]}'?" if close else None,
+            )
+        if isinstance(value, dict) and is_dataclass(hints[key]):
+            _refuse_unknown(hints[key], value, name, f"{place}{key}.")
