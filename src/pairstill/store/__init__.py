@@ -1,1 +1,6 @@
-"""The representation store: what encoders keep, on disk, memory-mapped."""
+"""Representations on disk, mapped into memory."""
+
+from pairstill.store.store import RepresentationStore
+from pairstill.store.writer import StoreWriter, write_store
+
+__all__ = ["RepresentationStore", "StoreWriter", "write_store"]
