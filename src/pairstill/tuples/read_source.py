@@ -1,0 +1,109 @@
+"""One way to read every kind of source table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pairstill.errors import InputError
+from pairstill.tuples.nearest import did_you_mean
+from pairstill.tuples.read_dataset import dataset_columns, is_saved_dataset, read_dataset
+from pairstill.tuples.read_delimited import header, read_delimited
+from pairstill.tuples.read_json_lines import first_keys, read_json_lines
+from pairstill.tuples.read_parquet import parquet_columns, read_parquet_source
+from pairstill.tuples.source_spec import TableSource
+from pairstill.tuples.source_table import Part, SourceTable
+
+DELIMITERS = {"csv": ",", "tsv": "\t"}
+ENDINGS = {".parquet": "parquet", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+
+
+def read_source(source: TableSource, columns: Sequence[str]) -> SourceTable:
+    """Read `columns` of all files of a source, in their order.
+
+    Raises:
+        InputError: A file is missing, of unknown format, damaged, or lacks a column; or there are no rows at all.
+    """
+    columns = list(dict.fromkeys(columns))
+    parts: list[Part] = []
+    if source.dataset is not None:
+        parts += read_dataset(
+            source.dataset, columns, config=source.config, revision=source.revision, splits=source.dataset_splits
+        )
+    for path in source.files or ():
+        if path.is_dir() and is_saved_dataset(path):
+            parts += read_dataset(str(path), columns, splits=source.dataset_splits)
+        else:
+            parts += [_read_file(one, kind, source.quotes, columns) for one, kind in _files(path, source.format)]
+    table = SourceTable(parts)
+    if not len(table):
+        raise InputError("there are no rows", file=table.name, fix="Give a file that has rows")
+    return table
+
+
+def source_columns(source: TableSource) -> list[str]:
+    """Columns that every file of a source has (JSON Lines: those of its first line), without reading the rows."""
+    found: list[list[str]] = []
+    if source.dataset is not None:
+        found.append(dataset_columns(source.dataset, config=source.config, revision=source.revision))
+    for path in source.files or ():
+        if path.is_dir() and is_saved_dataset(path):
+            found.append(dataset_columns(str(path)))
+        else:
+            found += [_columns_of(one, kind, source.quotes) for one, kind in _files(path, source.format)]
+    return [name for name in found[0] if all(name in other for other in found)]
+
+
+def _columns_of(path: Path, kind: str, quotes: bool) -> list[str]:
+    try:
+        if kind == "parquet":
+            return parquet_columns(path)
+        return first_keys(path) if kind == "jsonl" else header(path, DELIMITERS[kind], quotes)
+    except OSError as error:
+        raise InputError(f"the file cannot be read: {error.strerror}", file=path) from None
+
+
+def _read_file(path: Path, kind: str, quotes: bool, columns: Sequence[str]) -> Part:
+    try:
+        if kind == "parquet":
+            return read_parquet_source(path, columns)
+        if kind == "jsonl":
+            return read_json_lines(path, columns)
+        return read_delimited(path, columns, delimiter=DELIMITERS[kind], quotes=quotes)
+    except OSError as error:
+        raise InputError(f"the file cannot be read: {error.strerror}", file=path) from None
+
+
+def _files(path: Path, kind: str | None) -> list[tuple[Path, str]]:
+    """The files that `path` stands for, each with its format."""
+    if not path.exists():
+        near = did_you_mean(path.name, [one.name for one in path.parent.iterdir()]) if path.parent.is_dir() else None
+        raise InputError("the file does not exist", file=path, fix=near)
+    if path.is_file():
+        return [(path, kind or _format_of(path))]
+    found = [
+        (one, ENDINGS[one.suffix.lower()])
+        for one in sorted(path.rglob("*"))
+        if one.is_file()
+        and one.suffix.lower() in ENDINGS
+        and not any(part.startswith((".", "_")) for part in one.relative_to(path).parts)
+        and kind in (None, ENDINGS[one.suffix.lower()])
+    ]
+    kinds = {one for _, one in found}
+    if not found:
+        raise InputError("the folder has no data files", file=path, expected=f"files that end in {', '.join(ENDINGS)}")
+    if len(kinds) > 1:
+        raise InputError(
+            f"the folder has files of several formats ({', '.join(sorted(kinds))})", file=path,
+            fix="Name the files, or say which format: --format, or 'format:' in YAML",
+        )  # fmt: skip
+    return found
+
+
+def _format_of(path: Path) -> str:
+    if path.suffix.lower() not in ENDINGS:
+        raise InputError(
+            f"the ending '{path.suffix}' names no known format", file=path, expected=f"one of {', '.join(ENDINGS)}",
+            fix="Say which format it is: --format, or 'format:' in YAML",
+        )  # fmt: skip
+    return ENDINGS[path.suffix.lower()]

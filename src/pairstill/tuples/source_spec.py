@@ -1,0 +1,321 @@
+"""The source spec: where tuples, texts, labels and splits come from, as a YAML file or as flags say it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from pairstill.errors import InputError
+from pairstill.tuples.nearest import did_you_mean
+from pairstill.tuples.tuple_set import SPLITS
+
+Format = Literal["parquet", "csv", "tsv", "jsonl", "dataset"]
+RESERVED = ("label", "weight", "group", "split")
+SYNONYMS = {"dev": "valid", "development": "valid", "val": "valid", "validation": "valid"}
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str | Path) else value
+
+
+def _known_split(name: str) -> str:
+    if name not in SPLITS:
+        raise ValueError(f"'{name}' is no split; splits are {', '.join(SPLITS)}")
+    return name
+
+
+def _plain_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_-]*", name):
+        raise ValueError(f"'{name}' is no name: use letters, digits, '_' and '-', and start with a letter")
+    return name
+
+
+def _as_class_names(value: object) -> object:
+    if isinstance(value, list):
+        if any(isinstance(one, bool) for one in value):
+            raise ValueError("put quotes around class names such as yes, no, true and false")
+        return [str(one) if isinstance(one, int) else one for one in value]
+    return value
+
+
+Columns = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
+SplitName = Annotated[str, AfterValidator(_known_split)]
+PlainName = Annotated[str, AfterValidator(_plain_name)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TableSource(_Strict):
+    """Files, or a Hugging Face dataset, that hold one table.
+
+    Attributes:
+        files: A file, a list of files, or a folder (all its files of one format, in the order of their names).
+        format: None means by the files' ending.
+        quotes: Whether `"` quotes fields of CSV and TSV; False where quotes are ordinary characters.
+        dataset: Name on the Hugging Face hub, or a folder written by `save_to_disk`.
+        config: Configuration of a hub dataset.
+        revision: Revision of a hub dataset.
+        dataset_splits: Which of the dataset's own splits to read, in order; None means all.
+    """
+
+    files: Annotated[list[Path], BeforeValidator(_as_list)] | None = None
+    format: Format | None = None
+    quotes: bool = True
+    dataset: str | None = None
+    config: str | None = None
+    revision: str | None = None
+    dataset_splits: Columns | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.files is None) == (self.dataset is None):
+            raise ValueError("give either 'files' or 'dataset'")
+        if self.files is not None and not self.files:
+            raise ValueError("'files' is an empty list")
+        return self
+
+    def below(self, folder: Path) -> Self:
+        """The same with relative paths taken from `folder`."""
+        if self.files is not None:
+            return self.model_copy(update={"files": [folder / one for one in self.files]})
+        if self.dataset is not None and (folder / self.dataset).is_dir():
+            return self.model_copy(update={"dataset": str(folder / self.dataset)})
+        return self
+
+
+def _as_table_source(value: object) -> object:
+    return {"files": value} if isinstance(value, str | list | Path) else value
+
+
+Table = Annotated[TableSource, BeforeValidator(_as_table_source)]
+
+
+class CollectionSource(TableSource):
+    """A table of items: `id` names the column of ids, `text` the columns that are joined to make the text."""
+
+    id: str
+    text: Columns
+    join: str = " "
+
+
+class FieldSource(_Strict):
+    """One field of the tuples.
+
+    Attributes:
+        text: Columns of the tuples' table that hold the text, joined by `join`; None where the text comes by id.
+        id: Column of the tuples' table that holds the id; None means a hash of the text.
+        collection: Collection of the text; None means one named like the field. Fields may share one.
+        join: What stands between joined columns.
+    """
+
+    text: Columns | None = None
+    id: str | None = None
+    collection: PlainName | None = None
+    join: str = " "
+
+    @model_validator(mode="after")
+    def _text_or_id(self) -> Self:
+        if self.text is None and self.id is None:
+            raise ValueError("give 'text' (columns that hold the text), or 'id' and 'collection'")
+        return self
+
+
+def _as_field(value: object) -> object:
+    return {"text": value} if isinstance(value, str | list) else value
+
+
+class LabelSource(_Strict):
+    """What the label column holds: binary where neither `range` nor `classes` is given.
+
+    Attributes:
+        column: Column of the tuples' table.
+        range: Lowest and highest grade; labels are rescaled from it to [0, 1].
+        classes: Names of the classes in the order of their numbers, or how many classes there are.
+    """
+
+    column: str
+    range: tuple[float, float] | None = None
+    classes: Annotated[list[str] | Annotated[int, Field(ge=2)] | None, BeforeValidator(_as_class_names)] = None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if self.range is not None and self.classes is not None:
+            raise ValueError("a label has a 'range' or 'classes', not both")
+        if self.range is not None and not -1e300 < self.range[0] < self.range[1] < 1e300:
+            raise ValueError("'range' must be two finite numbers, the lower one first")
+        if isinstance(self.classes, list) and (len(self.classes) < 2 or len(set(self.classes)) < len(self.classes)):
+            raise ValueError("'classes' must name at least two different classes")
+        return self
+
+
+def _as_label(value: object) -> object:
+    return {"column": value} if isinstance(value, str) else value
+
+
+class SplitSource(_Strict):
+    """Where the splits come from; exactly one of `column`, `files`, `fractions` and `all`.
+
+    Attributes:
+        column: Column of the tuples' table that holds the split.
+        rename: What values of that column (or names of a dataset's own splits) mean, such as `dev: valid`.
+        files: A table for each split instead of `tuples`.
+        fractions: Share of each split where splits are made by group.
+        seed: Seed of made splits.
+        all: The split that every row belongs to.
+    """
+
+    column: str | None = None
+    rename: dict[str, SplitName] = {}
+    files: dict[SplitName, Table] | None = None
+    fractions: dict[SplitName, Annotated[float, Field(gt=0, le=1)]] | None = None
+    seed: int = 0
+    all: SplitName | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        given = [name for name in ("column", "files", "fractions", "all") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"'{given[0]}' and '{given[1]}' exclude each other")
+        if self.fractions is not None and abs(sum(self.fractions.values()) - 1) > 1e-6:
+            raise ValueError(f"the fractions add up to {sum(self.fractions.values()):g}, not to 1")
+        return self
+
+
+def _as_slices(value: object) -> object:
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list):
+        return {str(one).rpartition(".")[2]: one for one in value}
+    return value
+
+
+class SourceSpec(_Strict):
+    """All that is needed to make a tuple set.
+
+    Attributes:
+        tuples: Table with one row a tuple; None where `splits.files` gives one table a split.
+        fields: Fields in tuple order.
+        collections: Tables of texts by id, for fields that have no text in the tuples' table.
+        label: None means no labels.
+        weight: Column of row weights; None means equal weights.
+        group: Field, column of the tuples' table, or `FIELD.COLUMN` for a column of that field's collection, whose
+            equal values belong together and must not cross splits. None means the first field, unchecked.
+        slices: Name of each slice and its column (or `FIELD.COLUMN`).
+        splits: None means the column `split` or the dataset's own splits where there are any, else made by group
+            (80% train, 10% valid, 10% test).
+    """
+
+    tuples: Table | None = None
+    fields: Annotated[dict[PlainName, Annotated[FieldSource, BeforeValidator(_as_field)]], Field(min_length=1)]
+    collections: dict[PlainName, CollectionSource] = {}
+    label: Annotated[LabelSource, BeforeValidator(_as_label)] | None = None
+    weight: str | None = None
+    group: str | None = None
+    slices: Annotated[dict[PlainName, str], BeforeValidator(_as_slices)] = {}
+    splits: SplitSource | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        by_split = self.splits is not None and self.splits.files is not None
+        if by_split == (self.tuples is not None):
+            raise ValueError("give either 'tuples' or 'splits.files'")
+        for name, one in self.fields.items():
+            if name in RESERVED:
+                raise ValueError(f"a field cannot be named '{name}': the tuples have a column of that name")
+            if one.text is None and one.collection not in self.collections:
+                hint = did_you_mean(one.collection or "", self.collections) or "Declare it under 'collections'"
+                raise ValueError(f"field '{name}' has no text, and there is no collection '{one.collection}'. {hint}")
+            if one.text is not None and one.collection in self.collections:
+                raise ValueError(
+                    f"field '{name}' has text of its own and names the collection '{one.collection}', "
+                    "which has a table; leave out 'text' to take the text from there"
+                )
+        for name in self.slices:
+            if name in RESERVED or name in self.fields:
+                raise ValueError(f"a slice cannot be named '{name}': the tuples have a column of that name")
+        unused = set(self.collections) - {one.collection for one in self.fields.values()}
+        if unused:
+            raise ValueError(f"no field uses the collection '{min(unused)}'")
+        return self
+
+    @classmethod
+    def parse(cls, content: object, file: Path | None = None) -> Self:
+        """Check parsed YAML (or a mapping made from flags).
+
+        Raises:
+            InputError: An unknown key (with the nearest known one), or a value that cannot be.
+        """
+        if not isinstance(content, dict):
+            raise InputError("the source spec is no mapping", file=file, expected="keys such as 'tuples' and 'fields'")
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            path = [str(one) for one in first["loc"]]
+            if first["type"] == "extra_forbidden":
+                known = _known_keys(cls, path[:-1])
+                raise InputError(
+                    f"unknown key '{'.'.join(path)}'", file=file, expected=f"one of {', '.join(known)}",
+                    fix=did_you_mean(path[-1], known),
+                ) from None  # fmt: skip
+            message = first["msg"].removeprefix("Value error, ")
+            raise InputError(f"'{'.'.join(path)}': {message}" if path else message, file=file) from None
+
+    @classmethod
+    def load(cls, file: str | Path) -> Self:
+        """Read a YAML file; its relative paths start at the file's folder.
+
+        Raises:
+            InputError: The file is missing, is not YAML, or does not hold a source spec.
+        """
+        import yaml
+
+        file = Path(file)
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise InputError(f"the source spec cannot be read: {error.strerror}", file=file) from None
+        except UnicodeDecodeError as error:
+            raise InputError(f"the source spec is not UTF-8: {error}", file=file) from None
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            raise InputError(
+                f"the source spec is not YAML: {getattr(error, 'problem', None) or error}", file=file,
+                row=None if mark is None else mark.line + 1,
+            ) from None  # fmt: skip
+        return cls.parse(content, file).below(file.parent)
+
+    def below(self, folder: Path) -> Self:
+        """The same with relative paths taken from `folder`."""
+        splits = self.splits
+        if splits is not None and splits.files is not None:
+            splits = splits.model_copy(
+                update={"files": {name: one.below(folder) for name, one in splits.files.items()}}
+            )
+        return self.model_copy(
+            update={
+                "tuples": None if self.tuples is None else self.tuples.below(folder),
+                "collections": {name: one.below(folder) for name, one in self.collections.items()},
+                "splits": splits,
+            }
+        )
+
+
+def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
+    """Keys allowed at `path`: models nest in plain fields and in mappings from names to models."""
+    places: dict[str, tuple[type[BaseModel], bool]] = {
+        "tuples": (TableSource, False), "fields": (FieldSource, True), "collections": (CollectionSource, True),
+        "label": (LabelSource, False), "splits": (SplitSource, False), "files": (TableSource, True),
+    }  # fmt: skip
+    steps: list[Any] = list(path)
+    while steps:
+        nested, by_name = places.get(steps.pop(0), (model, False))
+        model = nested
+        if by_name and steps:
+            steps.pop(0)
+    return list(model.model_fields)
