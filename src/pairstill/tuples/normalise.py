@@ -59,7 +59,7 @@ class _Reader:
         self._read_collection_tables()
         ids, collections = self._items(source)
         groups = self._groups(source, ids)
-        how = "given"
+        how = "given" if split_column is None else f"given by the column '{split_column}'"
         if splits is None:
             wanted = self.spec.splits or SplitSource()
             fractions = wanted.fractions or DEFAULT_FRACTIONS

@@ -212,6 +212,9 @@ class TupleSet:
             )
         write_parquet(folder / "tuples.parquet", self.tuples)
         files = ["tuples.parquet", *(f"collection-{name}.parquet" for name in self.collections)]
+        for path in folder.glob("collection-*.parquet"):
+            if path.name not in files:
+                path.unlink()
         write_manifest(
             folder, "tuple-set", FORMAT_VERSION,
             {

@@ -1,0 +1,54 @@
+"""Flags such as `--field product=title,description`, parsed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from pairstill.errors import InputError
+
+
+def pairs_of(values: Sequence[str], option: str, *, bare: bool = False) -> dict[str, str]:
+    """`NAME=VALUE` of a repeated option; with `bare` a NAME alone means NAME=NAME.
+
+    Raises:
+        InputError: A value is not of this form, or a name comes twice.
+    """
+    found: dict[str, str] = {}
+    for one in values:
+        name, equals, value = one.partition("=")
+        if bare and not equals:
+            value = name
+        if not name or not value:
+            raise InputError(f"{option} {one!r} cannot be read", expected=f"{option} NAME=VALUE")
+        if name in found:
+            raise InputError(f"{option} gives '{name}' twice")
+        found[name] = value
+    return found
+
+
+def fractions_of(text: str) -> dict[str, float]:
+    """`train=0.8,valid=0.1,test=0.1` as numbers.
+
+    Raises:
+        InputError: A part is not NAME=NUMBER.
+    """
+    found = {}
+    for name, value in pairs_of(text.split(","), "--split").items():
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise InputError(
+                f"--split has '{value}' for '{name}'", expected="numbers, such as train=0.8,valid=0.1,test=0.1"
+            ) from None
+    return found
+
+
+def refuse_flags(flags: Mapping[str, object], reason: str) -> None:
+    """Refuse flags that would be ignored.
+
+    Raises:
+        InputError: Naming the first flag that was given.
+    """
+    for name, value in flags.items():
+        if value:
+            raise InputError(f"{name} has no effect here: {reason}", fix=f"Leave out {name}")
