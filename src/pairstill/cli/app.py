@@ -7,6 +7,7 @@ import sys
 import typer
 
 from pairstill import __version__
+from pairstill.cli.describe import describe
 from pairstill.errors import PairstillError
 
 app = typer.Typer(
@@ -31,6 +32,9 @@ def _root(
     ),
 ) -> None:
     """Distil a slow cross-encoder into cheap pair-scoring students, and say what was paid for the speed."""
+
+
+app.command()(describe)
 
 
 def main() -> None:
