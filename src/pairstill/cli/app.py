@@ -8,6 +8,7 @@ import typer
 
 from pairstill import __version__
 from pairstill.cli.describe import describe
+from pairstill.cli.teach import teach
 from pairstill.errors import PairstillError
 
 app = typer.Typer(
@@ -35,6 +36,7 @@ def _root(
 
 
 app.command()(describe)
+app.command()(teach)
 
 
 def main() -> None:

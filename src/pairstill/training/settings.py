@@ -1,0 +1,52 @@
+"""How long, how fast and how carefully to train."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """Settings of one stage of training.
+
+    Attributes:
+        pairs: Tuples presented in all; more than the data has means several passes, each in an order of its own.
+        batch_size: Tuples of a step, over all processes together.
+        learning_rate: Of newly added parameters.
+        encoder_learning_rate: Of parameters that come from the base; None freezes them (stage 1).
+        warmup: Share of the steps over which the rate rises from 0; it falls linearly to 0 afterwards.
+        weight_decay: AdamW's, on matrices alone.
+        clip: Largest norm of the gradient; None does not clip.
+        betas: AdamW's.
+        epsilon: AdamW's.
+        precision: `float32`, or `bfloat16` where the processor has it.
+        seed: Of the order of the data and of dropout.
+        cluster_rows: Tuples that share texts stand together in pieces of so many rows, so that fewer texts are encoded per
+            batch; 1 shuffles row by row.
+        evaluate_every: Tuples between two looks at the validation metric; None looks ten times.
+        patience: Stop after so many looks without a better value; None never stops early.
+        checkpoint_every_s: Seconds between two checkpoints.
+        log_every: Steps between two records of the log.
+    """
+
+    pairs: int = 300_000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    encoder_learning_rate: float | None = 5e-5
+    warmup: float = 0.06
+    weight_decay: float = 0.01
+    clip: float | None = 1.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-6
+    precision: str = "float32"
+    seed: int = 0
+    cluster_rows: int = 1
+    evaluate_every: int | None = None
+    patience: int | None = None
+    checkpoint_every_s: float = 60.0
+    log_every: int = 20
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in all."""
+        return max(1, -(-self.pairs // self.batch_size))

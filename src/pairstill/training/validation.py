@@ -1,0 +1,87 @@
+"""The metric by which the best state of a training is chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from pairstill.errors import InputError
+from pairstill.losses import DistillationLoss, Targets
+from pairstill.metrics.base import Metric, Predictions
+from pairstill.metrics.catalogue import default_metrics
+from pairstill.students.encoders.pretrained import precision_context
+from pairstill.training.sources import TupleScorer
+from pairstill.tuples import Tuples, TupleSet
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Rows to look at during training, and what to measure on them; higher is better.
+
+    Attributes:
+        tuples: The rows.
+        metric: On the labels; None measures the agreement with the teacher (minus the loss).
+        kind: Of the labels.
+        teacher_logits: `(rows, outputs)` for the agreement; None where labels are used.
+    """
+
+    tuples: Tuples
+    metric: Metric | None
+    kind: str
+    teacher_logits: np.ndarray | None = None
+
+    @classmethod
+    def on_labels(
+        cls, tuple_set: TupleSet, split: str, metric: Metric | None = None, limit: int | None = None
+    ) -> Validation:
+        """The headline metric (AUC-ROC, Pearson after the sigmoid, accuracy) on a labelled split.
+
+        Args:
+            tuple_set: Where the split is.
+            split: Usually `valid`.
+            metric: None takes the headline metric of these labels.
+            limit: Look at so many whole groups' rows at most, spread evenly; None looks at all.
+
+        Raises:
+            InputError: The split has no labels.
+        """
+        tuples = tuple_set.split(split)
+        if tuples.labels is None or np.isnan(tuples.labels).all():
+            raise InputError(f"the split '{split}' has no labels", expected="a labelled split to validate on")
+        tuples = tuples.take(np.flatnonzero(~np.isnan(tuples.labels)))
+        if limit is not None and len(tuples) > limit:
+            codes = np.unique(tuples.groups)
+            kept = codes[:: max(1, round(len(tuples) / limit))]
+            tuples = tuples.take(np.flatnonzero(np.isin(tuples.groups, kept)))
+        return cls(tuples, metric or default_metrics(tuple_set.labels.kind)[0], tuple_set.labels.kind)
+
+    @property
+    def name(self) -> str:
+        """What is measured."""
+        return self.metric.name if self.metric is not None else "teacher-agreement"
+
+    def measure(self, scorer: TupleScorer, precision: str, batch_size: int = 512) -> float:
+        """The value for a model as it is now; the state of random numbers is left alone."""
+        training = scorer.training
+        scorer.eval()
+        parts = []
+        order = np.lexsort((self.tuples.index[:, -1], self.tuples.groups))
+        with torch.inference_mode(), precision_context(precision, scorer.student.device.type):
+            for start in range(0, len(order), batch_size):
+                parts.append(scorer(self.tuples.index[order[start : start + batch_size]]).float().cpu().numpy())
+        scorer.train(training)
+        logits = np.empty((len(order), scorer.student.outputs), dtype=np.float32)
+        logits[order] = np.concatenate(parts)
+        if self.metric is None:
+            loss = DistillationLoss()(
+                torch.from_numpy(logits), Targets(teacher_logits=torch.from_numpy(self.teacher_logits))
+            )
+            return -float(loss)
+        measured = self.metric.measure(
+            Predictions.of(logits, self.tuples.labels, self.tuples.groups, self.kind)  # type: ignore[arg-type]
+        )
+        if measured.value is None:
+            return float("-inf")
+        return measured.value if self.metric.higher_is_better else -measured.value
