@@ -107,7 +107,8 @@ def _latex_value(result: SystemResult, headline: str, bold: bool) -> str:
     deviation = result.metrics[headline].deviation
     number = rf"\mathbf{{{text}}}" if bold else text
     number += "" if deviation is None else rf" \pm {re.sub(r'^0', '', f'{deviation:.3f}')}"
-    cell = f"${number}{r'^{\dagger}' if result.ahead_of else ''}$"
+    dagger = r"^{\dagger}" if result.ahead_of else ""
+    cell = f"${number}{dagger}$"
     if result.retention is not None:
         change = percent(result.retention - 1, signed=True).replace("%", r"\%")
         cell += f" (${change}$)"

@@ -1,5 +1,6 @@
 """A comparison as tables of text: the same cells for the terminal and the HTML report."""
 
+# ruff: noqa: RUF001
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -133,7 +134,7 @@ def _quality_notes(comparison: Comparison, split: SplitResult) -> tuple[str, ...
         )
     if "constant" in {one.name for one in split.systems}:
         notes.append("The constant's ranking metrics are those of an arbitrary order: anything near them says little.")
-    reasons = {}
+    reasons: dict[str, list[str]] = {}
     for one in split.systems:
         for name, value in one.metrics.items():
             if value.reason is not None:
