@@ -25,7 +25,7 @@ from pairstill.students.encoders.pretrained import (
 )
 from pairstill.students.encoders.transformer import transformer_multiply_adds
 from pairstill.students.heads.pair_template import PairTemplate
-from pairstill.tokens.ragged import RaggedTokens, length_batches
+from pairstill.tokens.ragged import RaggedTokens, bucket_budget, length_batches
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ class CrossEncoder(Student):
         """As `score`, in a few forward passes of similar length, so that little is padded."""
         lengths = torch.stack([one["lengths"][index[:, field]] for field, one in enumerate(prepared)], dim=1).sum(dim=1)
         joined = (lengths + self.template.special_count).clamp(max=self.max_length).cpu().numpy()
-        budget = max(int(joined.sum() * 1.15) // 3, int(joined.max(initial=1)))
+        budget = bucket_budget(joined)
         batches = [torch.from_numpy(rows).to(index.device) for rows in length_batches(joined, budget, len(index))]
         logits = torch.cat([self.score(prepared, index[rows]) for rows in batches])
         return logits[torch.argsort(torch.cat(batches))]

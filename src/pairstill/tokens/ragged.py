@@ -67,3 +67,11 @@ def length_batches(lengths: np.ndarray, tokens_per_batch: int, rows_per_batch: i
         batches.append(order[start : start + count])
         start += count
     return batches
+
+
+def bucket_budget(lengths: np.ndarray, least: int = 4096) -> int:
+    """Tokens of a forward pass in training: a few passes of similar length, none so small that its fixed cost shows.
+
+    A pass pays for zeroing and adding the gradients of all weights, embeddings included, whatever its size.
+    """
+    return max(int(lengths.sum() * 1.15) // 3, least, int(lengths.max(initial=1)))

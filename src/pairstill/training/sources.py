@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from pairstill.representation import Representation
 from pairstill.store import RepresentationStore
 from pairstill.students import Student
-from pairstill.tokens.ragged import RaggedTokens, length_batches
+from pairstill.tokens.ragged import RaggedTokens, bucket_budget, length_batches
 from pairstill.tuples import TupleSet
 
 
@@ -28,19 +28,17 @@ class TokenSource:
 
     Args:
         tokens: Of the whole collection.
-        buckets: Forward passes that a batch may be split into.
     """
 
-    def __init__(self, tokens: RaggedTokens, buckets: int = 3) -> None:
-        self.tokens, self.buckets = tokens, buckets
+    def __init__(self, tokens: RaggedTokens) -> None:
+        self.tokens = tokens
 
     def outputs(self, student: Student, field: int, items: np.ndarray) -> Representation[Tensor]:
         """Encode these items."""
         lengths = self.tokens.lengths[items]
         if not student.encoder_modules():
             return self._encode(student, field, items)
-        budget = max(int(lengths.sum() * 1.15) // self.buckets, int(lengths.max(initial=1)))
-        batches = length_batches(lengths, budget, len(items))
+        batches = length_batches(lengths, bucket_budget(lengths), len(items))
         parts = [self._encode(student, field, items[rows]) for rows in batches]
         places = torch.from_numpy(np.argsort(np.concatenate(batches), kind="stable")).to(student.device)
         first = parts[0].arrays()
