@@ -8,6 +8,7 @@ import typer
 
 from pairstill import __version__
 from pairstill.cli.describe import describe
+from pairstill.cli.distill import distill
 from pairstill.cli.teach import teach
 from pairstill.errors import PairstillError
 
@@ -37,6 +38,7 @@ def _root(
 
 app.command()(describe)
 app.command()(teach)
+app.command()(distill)
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from pairstill.cli.progress import progress_bar
 from pairstill.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
+    from pairstill.training.loop import TrainingData
     from pairstill.training.validation import Validation
     from pairstill.tuples import TupleSet
 
@@ -68,3 +69,72 @@ def open_accelerator(tracker: str | None, folder: Path) -> Any:
             f"the tracker '{tracker}' cannot be used: {error}", expected="tensorboard or wandb, installed"
         ) from None
     return accelerator
+
+
+def training_data(
+    tuple_set: TupleSet, folders: Sequence[Path], splits: Sequence[str] | None, hard_weight: float
+) -> tuple[TrainingData, dict[str, Any] | None]:
+    """Rows to learn from: those with a teacher's score, or with a label where labels alone are learnt.
+
+    Rows of the splits that have neither are left out, and at least one row must remain.
+    """
+    import dataclasses
+
+    import numpy as np
+    import pyarrow.compute as pc
+
+    from pairstill.teachers.scores import TeacherScores
+    from pairstill.training.loop import TrainingData
+
+    present = set(pc.unique(tuple_set.tuples.column("split")).to_pylist())
+    wanted = list(splits) if splits else [name for name in ("train", "transfer") if name in present]
+    tuples = tuple_set.split(*wanted)
+    if not folders:
+        if hard_weight != 1:
+            raise InputError(
+                "no teacher scores are given", fix="Give --scores FOLDER, or --hard-weight 1 to learn labels alone"
+            )
+        if tuples.labels is None:
+            raise InputError("the tuple set has no labels, and no teacher scores are given", fix="Give --scores FOLDER")
+        return TrainingData(tuples.take(np.flatnonzero(~np.isnan(tuples.labels)))), None
+    parts = [TeacherScores.load(folder) for folder in folders]
+    scores = parts[0] if len(parts) == 1 else TeacherScores.concatenate(parts)
+    scores.check_belongs_to(tuple_set)
+    scores.require_logits("distillation")
+    logits = scores.for_rows(tuples.rows)
+    known = np.flatnonzero(~np.isnan(logits).any(axis=1))
+    if not len(known):
+        raise InputError(
+            f"no row of {', '.join(wanted)} has a teacher's score", fix="Annotate these splits: `pairstill annotate`"
+        )
+    return TrainingData(tuples.take(known), logits[known].astype(np.float32)), dataclasses.asdict(scores.manifest)
+
+
+def student_settings(config: Path | None, settings: Sequence[str]) -> dict[str, Any]:
+    """Settings of a student from a YAML file, then from `--set key=value`, which win."""
+    import yaml
+
+    values: dict[str, Any] = {}
+    if config is not None:
+        try:
+            loaded = yaml.safe_load(config.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError("the file does not exist", file=config) from None
+        except yaml.YAMLError as error:
+            raise InputError(f"the file is not YAML: {error}", file=config) from None
+        if not isinstance(loaded, dict):
+            raise InputError("the file does not hold settings", file=config, expected="lines such as `projection: 128`")
+        values = loaded
+    for one in settings:
+        key, equals, text = one.partition("=")
+        if not equals:
+            raise InputError(f"--set is given '{one}'", expected="key=value, such as keep=8,16")
+        parsed = yaml.safe_load(f"[{text}]" if "," in text else text)
+        target = values
+        *parents, last = key.strip().split(".")
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[last] = (
+            [parsed] if last in ("keep", "max_lengths", "widths") and not isinstance(parsed, list) else parsed
+        )
+    return values

