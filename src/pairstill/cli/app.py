@@ -7,8 +7,10 @@ import sys
 import typer
 
 from pairstill import __version__
+from pairstill.cli.annotate import annotate
 from pairstill.cli.describe import describe
 from pairstill.cli.distill import distill
+from pairstill.cli.mine import mine
 from pairstill.cli.teach import teach
 from pairstill.errors import PairstillError
 
@@ -37,7 +39,9 @@ def _root(
 
 
 app.command()(describe)
+app.command()(mine)
 app.command()(teach)
+app.command()(annotate)
 app.command()(distill)
 
 

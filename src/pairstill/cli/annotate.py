@@ -1,0 +1,77 @@
+"""`pairstill annotate`: teacher scores of a tuple set, computed or imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def annotate(
+    tuples: Annotated[Path, typer.Option(help="Tuple set folder.")],
+    out: Annotated[Path, typer.Option(help="Folder of the scores.")],
+    teacher: Annotated[
+        str | None,
+        typer.Option(help="Folder from `pairstill teach`, a sentence-transformers CrossEncoder, or a classifier."),
+    ] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Splits to score; all if left out.")] = None,
+    limit: Annotated[int | None, typer.Option(help="The first so many rows.")] = None,
+    max_length: Annotated[
+        int | None, typer.Option(help="Most tokens of a tuple; the teacher's own if left out.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    import_file: Annotated[
+        Path | None, typer.Option("--import", help="Take scores from this file instead of a teacher.")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help="Of imported scores: logit, probability or other.")] = None,
+    score_column: Annotated[list[str] | None, typer.Option(help="Column of the score; one a class.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
+) -> None:
+    """Score tuples with a teacher, or import scores from elsewhere; interrupted, the same command resumes."""
+    from pairstill.cli.progress import progress_bar
+    from pairstill.cli.training import resolve_precision
+    from pairstill.errors import InputError
+    from pairstill.tuples import TupleSet
+
+    if (teacher is None) == (import_file is None):
+        raise InputError("give one of --teacher and --import", expected="a model that scores, or a file of scores")
+    if import_file is not None and kind is None:
+        raise InputError("--import is given without --kind", expected="logit, probability or other")
+    tuple_set = TupleSet.load(tuples)
+    splits = tuple(split or ())
+    if import_file is not None:
+        from pairstill.teachers.import_scores import import_scores
+
+        declared: Any = kind
+        with progress_bar("Importing", "rows") as progress:
+            scores = import_scores(
+                import_file,
+                tuple_set,
+                out,
+                kind=declared,
+                score_columns=score_column or ["score"],
+                splits=splits,
+                progress=progress,
+            )
+        print(f"teacher scores: {out}   {len(scores):,} rows, kind {scores.kind}")
+        return
+    tuple_set.split(*splits)
+
+    from pairstill.machine import set_threads
+    from pairstill.teachers.annotate import agreement_with_float32
+    from pairstill.teachers.annotate import annotate as score_rows
+    from pairstill.teachers.load import load_teacher
+
+    set_threads(threads)
+    precision = resolve_precision(precision)
+    model = load_teacher(str(teacher), max_length=max_length, field_count=len(tuple_set.fields))
+    with progress_bar("Annotating", "pairs") as progress:
+        scores = score_rows(
+            model, tuple_set, out, name=str(teacher), splits=splits, limit=limit, precision=precision, progress=progress
+        )
+    line = f"teacher scores: {out}   {len(scores):,} rows, {precision}, {scores.manifest.truncated:,} cut at {model.max_length} tokens"
+    if precision == "bfloat16":
+        tau = agreement_with_float32(model, tuple_set, scores)
+        line += f", Kendall's tau with float32 {tau:.4f} on a sample"
+    print(line)

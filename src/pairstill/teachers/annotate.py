@@ -1,0 +1,146 @@
+"""Score tuples with a teacher into the teacher-score artefact: fast, resumable, in stored order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pairstill.errors import InputError
+from pairstill.files import write_parquet
+from pairstill.jobs import Job, Shard, split_rows
+from pairstill.students import CrossEncoder
+from pairstill.students.encoders.pretrained import precision_context
+from pairstill.students.persistence import state_fingerprint
+from pairstill.teachers.scores import ScoresManifest, TeacherInfo, TeacherScores, finish_scores, scores_table
+from pairstill.tokens.ragged import RaggedTokens, length_batches
+from pairstill.tuples import TupleSet
+
+TOKENS_PER_BATCH = 4096
+"""Of a forward pass, padding counted: larger ones leave the cache and are slower on a CPU."""
+
+
+def annotate(
+    teacher: CrossEncoder,
+    tuple_set: TupleSet,
+    folder: str | Path,
+    *,
+    name: str,
+    splits: Sequence[str] = (),
+    limit: int | None = None,
+    precision: str = "float32",
+    shard_rows: int = 16_384,
+    progress: Callable[[int, int], None] | None = None,
+) -> TeacherScores:
+    """Score rows of a tuple set; interrupted, the same call goes on with the first unfinished shard.
+
+    Each distinct text is tokenised once. A shard's tuples are sorted into batches of similar length and written back in
+    stored order; a shard is computed alike whenever and however often it is, so a resumed job gives the same bytes.
+
+    Args:
+        teacher: Gives raw logits.
+        tuple_set: What to score.
+        folder: Where the scores go.
+        name: Of the teacher, for the manifest.
+        splits: Rows of these splits; none means all.
+        limit: The first so many rows of them; None scores all.
+        precision: `float32`, or `bfloat16` where the processor has it.
+        shard_rows: Rows of a shard; an interrupted job loses the shard it was in.
+        progress: Called with (rows done, rows in all).
+
+    Raises:
+        InputError: The teacher takes another number of fields, or a split is missing.
+        ArtefactError: The folder was started with another teacher, other rows or another precision.
+    """
+    teacher.check_fields(tuple_set)
+    wanted = tuple_set.split(*splits)
+    if limit is not None:
+        wanted = wanted.take(np.arange(min(limit, len(wanted))))
+    if not len(wanted):
+        raise InputError("there is no row to score", expected="at least one")
+    information = TeacherInfo(name, state_fingerprint(teacher.state_dict(), [teacher.max_length]))
+    settings = {
+        "teacher": information.fingerprint, "tuple_set": tuple_set.fingerprint, "splits": list(splits), "rows": len(wanted),
+        "precision": precision, "max_length": teacher.max_length, "shard_rows": shard_rows,
+    }  # fmt: skip
+    job = Job(folder, "annotate", settings, ".parquet")
+    shards = split_rows(len(wanted), shard_rows)
+    scorer = PairScorer(teacher, tuple_set, precision)
+
+    def write(shard: Shard, target: Path) -> Mapping[str, Any]:
+        rows = slice(shard.start, shard.stop)
+        step = None if progress is None else (lambda count: progress(shard.start + count, len(wanted)))
+        logits, truncated = scorer.score(wanted.index[rows], step)
+        write_parquet(target, scores_table(tuple_set, wanted.rows[rows], logits, "logit"))
+        return {"truncated": truncated}
+
+    receipts = job.run(shards, write)
+    if progress is not None:
+        progress(len(wanted), len(wanted))
+    manifest = ScoresManifest(
+        teachers=(information,), score_kind="logit", outputs=teacher.outputs, fields=tuple_set.field_names,
+        splits=tuple(splits), tuple_set=tuple_set.fingerprint,
+        classes=tuple_set.labels.classes if teacher.outputs > 1 else (), max_lengths=(teacher.max_length,),
+        truncated=sum(int(one.details["truncated"]) for one in receipts), precision=precision,
+    )  # fmt: skip
+    return finish_scores(Path(folder), manifest, receipts)
+
+
+class PairScorer:
+    """Raw logits of rows of a tuple set by a cross-encoder, at the speed of its matrix products.
+
+    Args:
+        teacher: The cross-encoder.
+        tuple_set: Where the texts are.
+        precision: `float32` or `bfloat16`.
+    """
+
+    def __init__(self, teacher: CrossEncoder, tuple_set: TupleSet, precision: str) -> None:
+        self.teacher, self.tuple_set, self.precision = teacher.eval(), tuple_set, precision
+
+    def tokens(self, field: int, items: np.ndarray) -> tuple[RaggedTokens, np.ndarray]:
+        """Tokens of these items of a field, and each item's place among them."""
+        distinct, places = np.unique(items, return_inverse=True)
+        texts = self.tuple_set.texts(field)
+        return self.teacher.tokenize(field, [texts[item] for item in distinct]), places
+
+    def score(self, index: np.ndarray, progress: Callable[[int], None] | None = None) -> tuple[np.ndarray, int]:
+        """Logits `(tuples, outputs)` of `index (tuples, fields)`, and how many tuples were cut."""
+        teacher = self.teacher
+        fields = [self.tokens(field, index[:, field]) for field in range(teacher.field_count)]
+        joined = sum(tokens.lengths[places] for tokens, places in fields) + teacher.template.special_count
+        lengths = np.minimum(joined, teacher.max_length)
+        out = np.empty((len(index), teacher.outputs), dtype=np.float32)
+        done = 0
+        with torch.inference_mode(), precision_context(self.precision, teacher.device.type):
+            for rows in length_batches(lengths, TOKENS_PER_BATCH, 512):
+                out[rows] = self._batch(fields, rows).cpu().numpy()
+                done += len(rows)
+                if progress is not None:
+                    progress(done)
+        return out, int((joined > teacher.max_length).sum())
+
+    def _batch(self, fields: Sequence[tuple[RaggedTokens, np.ndarray]], rows: np.ndarray) -> Tensor:
+        prepared = []
+        for tokens, places in fields:
+            ids, lengths = tokens.padded(places[rows], self.teacher.padding)
+            prepared.append({"ids": torch.from_numpy(ids), "lengths": torch.from_numpy(lengths)})
+        device = self.teacher.device
+        prepared = [{name: value.to(device) for name, value in one.items()} for one in prepared]
+        index = torch.arange(len(rows), device=device)[:, None].expand(-1, len(fields))
+        return self.teacher.score(prepared, index)
+
+
+def agreement_with_float32(
+    teacher: CrossEncoder, tuple_set: TupleSet, scores: TeacherScores, sample: int = 256
+) -> float:
+    """Kendall's tau between stored scores and float32 ones, on rows spread evenly over the artefact."""
+    from scipy.stats import kendalltau
+
+    places = np.unique(np.linspace(0, len(scores) - 1, min(sample, len(scores))).astype(np.int64))
+    exact, _ = PairScorer(teacher, tuple_set, "float32").score(tuple_set.index[scores.rows[places]])
+    return float(kendalltau(exact.ravel(), scores.logits[places].ravel()).statistic)
