@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Home Depot product search (graded relevance): the public stand-in for DiPair's P2T-REL, table 2a.
+# usage: recipes/homedepot/run.sh DATA_FOLDER WORK_FOLDER [STAGE2_PAIRS] [STAGE1_PAIRS]
+# Every step resumes; run it again after an interruption.
+set -euo pipefail
+data=$1 work=$2 pairs=${3:-300000} first=${4:-300000}
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$work"
+sed "s#DATA#$(cd "$data" && pwd)#" "$here/source.yaml" > "$work/source.yaml"
+[ -f "$work/tuples/manifest.json" ] || pairstill describe "$work/source.yaml" --out "$work/tuples"
+[ -f "$work/teacher/config.json" ] || pairstill teach --tuples "$work/tuples" --out "$work/teacher" --max-length 64 --pairs 180000
+[ -f "$work/mined/manifest.json" ] || pairstill mine --tuples "$work/tuples" --out "$work/mined" --negatives-per-positive 0 \
+  --transfer 34 --transfer-pairs 300000 --max-length 64
+pairstill annotate --tuples "$work/mined" --teacher "$work/teacher" --split train --split transfer --out "$work/scores"
+for student in dipair-tsf de-ffnn dipair-ffnn de-cos cross-encoder; do
+  [ -f "$work/$student/config.json" ] && continue
+  extra=()
+  [ "$student" = cross-encoder ] && extra=(--set encoder.layers=3)
+  pairstill distill --student "$student" --tuples "$work/mined" --scores "$work/scores" --out "$work/$student" --max-length 64 \
+    --pairs "$pairs" --stage1-pairs "$first" "${extra[@]}"
+done
