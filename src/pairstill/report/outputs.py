@@ -1,0 +1,50 @@
+"""Everything that `pairstill evaluate` leaves in its folder."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pairstill.evaluation.evaluate import Evaluation
+from pairstill.evaluation.trec import document_names, group_names, write_all_qrels, write_run
+from pairstill.files import write_text
+from pairstill.report.html import to_html
+from pairstill.report.table_files import to_csv, to_latex
+from pairstill.tuples.tuple_set import TupleSet
+
+
+def file_name(name: str) -> str:
+    """A system's name as a part of a file name."""
+    return re.sub(r"[^A-Za-z0-9._+-]+", "-", name).strip("-.") or "system"
+
+
+def write_outputs(folder: str | Path, evaluation: Evaluation, tuple_set: TupleSet) -> list[Path]:
+    """Write results.json, table.csv, table.tex, report.html and, for one score a tuple, runs/ in TREC form.
+
+    Returns:
+        The paths, the report last.
+    """
+    folder = Path(folder)
+    comparison = evaluation.comparison
+    comparison.save(folder / "results.json")
+    write_text(folder / "table.csv", to_csv(comparison))
+    write_text(folder / "table.tex", to_latex(comparison))
+    paths = [folder / "results.json", folder / "table.csv", folder / "table.tex"]
+    if tuple_set.labels.outputs == 1:
+        paths += write_runs(folder / "runs", evaluation, tuple_set)
+    write_text(folder / "report.html", to_html([comparison]))
+    return [*paths, folder / "report.html"]
+
+
+def write_runs(folder: Path, evaluation: Evaluation, tuple_set: TupleSet) -> list[Path]:
+    """One run per system, seed and split, and two qrels per split."""
+    paths: list[Path] = []
+    for split, rows in evaluation.tuples.items():
+        paths += write_all_qrels(folder, tuple_set, rows, evaluation.relevance, split)
+        topics, documents = group_names(tuple_set, rows), document_names(tuple_set, rows)
+        for one in evaluation.systems:
+            for number, logits in enumerate(one.logits[split]):
+                seed = f"-seed{number}" if one.seeds > 1 else ""
+                paths.append(folder / f"{split}-{file_name(one.name)}{seed}.trec")
+                write_run(paths[-1], topics, documents, logits[:, 0], one.name)
+    return paths
