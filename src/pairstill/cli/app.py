@@ -12,6 +12,7 @@ from pairstill.cli.describe import describe
 from pairstill.cli.distill import distill
 from pairstill.cli.evaluate import evaluate
 from pairstill.cli.mine import mine
+from pairstill.cli.quickstart import quickstart
 from pairstill.cli.report import report
 from pairstill.cli.teach import teach
 from pairstill.errors import PairstillError
@@ -42,6 +43,7 @@ def _root(
 
 app.command()(describe)
 app.command()(mine)
+app.command()(quickstart)
 app.command()(teach)
 app.command()(annotate)
 app.command()(distill)

@@ -1,0 +1,54 @@
+"""The budgets of the quickstart: the whole way on real text in a few minutes on two cores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class QuickstartStudent:
+    """One rung of the ladder.
+
+    Attributes:
+        name: Folder and name in the table.
+        architecture: Student.
+        settings: As `distill --set` takes them.
+        stages: As `distill --stages` takes it.
+        stage1_pairs: Tuples presented in stage 1.
+        stage2_pairs: Tuples presented in stage 2.
+    """
+
+    name: str
+    architecture: str
+    settings: tuple[str, ...] = ()
+    stages: str = "two"
+    stage1_pairs: int = 72_000
+    stage2_pairs: int = 6_000
+
+
+@dataclass(frozen=True)
+class QuickstartPlan:
+    """How much of everything.
+
+    Attributes:
+        queries: Of the built-in corpus.
+        max_length: Tokens that are read of a text, and of a pair by cross-encoders.
+        transfer_pairs: Unlabelled pairs for the teacher to score.
+        teacher_pairs: Labelled pairs presented to the teacher.
+        students: The ladder.
+        cost_seconds: For measuring speed.
+    """
+
+    queries: int = 8_000
+    max_length: int = 64
+    transfer_pairs: int = 16_000
+    teacher_pairs: int = 9_000
+    students: tuple[QuickstartStudent, ...] = (
+        QuickstartStudent("DE-Cos", "de-cos", stages="one", stage2_pairs=6_000),
+        QuickstartStudent("DE-FFNN", "de-ffnn"),
+        QuickstartStudent("DiPair-TSF", "dipair-tsf"),
+        QuickstartStudent(
+            "small cross-encoder", "cross-encoder", settings=("encoder.layers=2",), stages="one", stage2_pairs=9_000
+        ),
+    )
+    cost_seconds: float = 40.0
