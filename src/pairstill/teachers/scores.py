@@ -1,0 +1,311 @@
+"""Teacher scores: what a teacher said about tuples of a tuple set, as raw logits on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+
+from pairstill.errors import ArtefactError, InputError
+from pairstill.files import read_manifest, read_parquet, write_manifest
+from pairstill.jobs import Receipt, check_output
+from pairstill.tuples import TupleSet
+
+FORMAT = "teacher-scores"
+FORMAT_VERSION = 1
+ScoreKind = Literal["logit", "probability", "other"]
+
+
+@dataclass(frozen=True)
+class TeacherInfo:
+    """Who gave the scores.
+
+    Attributes:
+        name: Hub name, folder or file.
+        fingerprint: SHA-256 of the weights, or of the file that scores were imported from.
+        revision: Commit of the hub; None where there is none.
+    """
+
+    name: str
+    fingerprint: str
+    revision: str | None = None
+
+
+@dataclass(frozen=True)
+class ScoresManifest:
+    """What is said about teacher scores beside the numbers.
+
+    Attributes:
+        teachers: Who gave them; more than one for an ensemble.
+        score_kind: `logit`: before any sigmoid or softmax. `probability` and `other`: numbers that are none, such as a
+            language model's grades; they rank, but have no soft labels.
+        outputs: Scores per tuple: 1, or one a class.
+        fields: Names of the tuple set's fields.
+        splits: Splits that were scored; empty means all.
+        tuple_set: Fingerprint of the tuple set.
+        classes: Names of the outputs; empty where the teacher names none.
+        max_lengths: Most tokens that the teacher read of a tuple; empty where it is not known.
+        truncated: How many tuples were longer than that.
+        precision: `float32` or `bfloat16`; None for imported scores.
+        provenance: Anything else that is known.
+    """
+
+    teachers: tuple[TeacherInfo, ...]
+    score_kind: ScoreKind
+    outputs: int
+    fields: tuple[str, ...]
+    splits: tuple[str, ...]
+    tuple_set: str
+    classes: tuple[str, ...] = ()
+    max_lengths: tuple[int, ...] = ()
+    truncated: int = 0
+    precision: str | None = None
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TeacherScores:
+    """Scores of tuples in stored order.
+
+    Attributes:
+        manifest: Who gave them, of what kind they are, what they belong to.
+        rows: `(tuples,)` int64, row numbers in the tuple set's `tuples.parquet`, distinct.
+        logits: `(tuples, outputs)` float32, as given; see `ScoresManifest.score_kind`.
+
+    Example:
+        >>> scores = TeacherScores.load("runs/teacher-scores")          # doctest: +SKIP
+        >>> scores.soft_labels(temperature=2.0).shape                    # doctest: +SKIP
+        (159000,)
+    """
+
+    manifest: ScoresManifest
+    rows: np.ndarray
+    logits: np.ndarray
+
+    def __len__(self) -> int:
+        """Number of scored tuples."""
+        return len(self.rows)
+
+    @property
+    def kind(self) -> ScoreKind:
+        """See `ScoresManifest.score_kind`."""
+        return self.manifest.score_kind
+
+    @property
+    def outputs(self) -> int:
+        """Scores per tuple."""
+        return self.manifest.outputs
+
+    def soft_labels(self, temperature: float = 1.0) -> np.ndarray:
+        """Probabilities at a temperature: sigmoid(z / T) of one output, softmax(z / T) of several.
+
+        Returns:
+            `(tuples,)` float32 for one output, `(tuples, outputs)` for several.
+
+        Raises:
+            InputError: The scores are no logits, or the temperature is not above 0.
+        """
+        self.require_logits("soft labels")
+        if not temperature > 0 or not np.isfinite(temperature):
+            raise InputError(f"the temperature is {temperature}", expected="a finite number above 0")
+        scaled = self.logits.astype(np.float64) / temperature
+        if self.outputs == 1:
+            return _sigmoid(scaled[:, 0]).astype(np.float32)
+        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return np.asarray(powers / powers.sum(axis=1, keepdims=True), dtype=np.float32)
+
+    def single(self) -> np.ndarray:
+        """One score per tuple: the only output, or z1 - z0 of a classifier with two.
+
+        Returns:
+            `(tuples,)` float32.
+
+        Raises:
+            InputError: There are more than two outputs.
+        """
+        if self.outputs == 1:
+            return self.logits[:, 0]
+        if self.outputs == 2 and self.kind == "logit":
+            return np.asarray(self.logits[:, 1] - self.logits[:, 0])
+        raise InputError(
+            f"the teacher gives {self.outputs} scores a tuple", expected="one, or the two logits of a binary classifier"
+        )
+
+    def for_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Scores of these row numbers of the tuple set: `(len(rows), outputs)` float32, NaN where a row has none."""
+        out = np.full((len(rows), self.outputs), np.nan, np.float32)
+        if not len(self):
+            return out
+        order = np.argsort(self.rows, kind="stable")
+        places = np.searchsorted(self.rows, rows, sorter=order).clip(max=len(self) - 1)
+        found = order[places]
+        hit = self.rows[found] == rows
+        out[hit] = self.logits[found[hit]]
+        return out
+
+    def require_logits(self, what: str) -> None:
+        """Refuse scores that are no logits.
+
+        Raises:
+            InputError: The scores are of another kind.
+        """
+        if self.kind != "logit":
+            raise InputError(
+                f"{what} need raw logits, and these scores are of kind '{self.kind}'",
+                fix="Import probabilities with --kind probability, which turns them into logits, or use a ranking loss",
+            )
+
+    def check_belongs_to(self, tuple_set: TupleSet) -> None:
+        """Refuse a tuple set that these scores were not made for.
+
+        Raises:
+            ArtefactError: Its fingerprint is another one.
+        """
+        if tuple_set.fingerprint != self.manifest.tuple_set:
+            raise ArtefactError(
+                f"the teacher scores belong to another tuple set ({self.manifest.tuple_set[:12]})",
+                expected=f"scores of this tuple set ({tuple_set.fingerprint[:12]})",
+                fix="Run `pairstill annotate` on this tuple set",
+            )
+
+    @classmethod
+    def load(cls, folder: str | Path) -> TeacherScores:
+        """Read and check a folder of scores.
+
+        Raises:
+            ArtefactError: It is no scores folder, is unfinished, newer or damaged.
+        """
+        folder = Path(folder)
+        body = read_manifest(folder, FORMAT, FORMAT_VERSION)
+        try:
+            manifest = _parse(body)
+            shards = [(one["file"], one["rows"], one["bytes"], one["sha256"]) for one in body["shards"]]
+        except (KeyError, TypeError) as error:
+            raise ArtefactError(
+                f"the manifest lacks or misnames a field: {error}", file=folder / "manifest.json"
+            ) from None
+        if manifest.score_kind not in get_args(ScoreKind):
+            raise ArtefactError(
+                f"the score kind is '{manifest.score_kind}'", file=folder / "manifest.json",
+                expected=" or ".join(get_args(ScoreKind)),
+            )  # fmt: skip
+        rows, logits = [], []
+        for file, count, size, sha256 in shards:
+            check_output(folder / file, size, sha256)
+            table = read_parquet(folder / file)
+            kind = (table.schema.metadata or {}).get(b"score_kind", b"").decode()
+            if kind != manifest.score_kind:
+                raise ArtefactError(
+                    f"the shard holds scores of kind '{kind}'", file=folder / file,
+                    expected=f"'{manifest.score_kind}', as the manifest says; kinds are not mixed",
+                )  # fmt: skip
+            expected = ["row", *manifest.fields, *(f"logit_{number}" for number in range(manifest.outputs))]
+            if table.column_names != expected or table.num_rows != count:
+                raise ArtefactError(
+                    f"the shard has {table.num_rows} rows of {', '.join(table.column_names)}", file=folder / file,
+                    expected=f"{count} rows of {', '.join(expected)}",
+                )  # fmt: skip
+            rows.append(table.column("row").to_numpy())
+            logits.append(
+                np.stack([table.column(name).to_numpy() for name in expected[1 + len(manifest.fields) :]], axis=1)
+            )
+        scores = cls(
+            manifest,
+            np.concatenate(rows) if rows else np.empty(0, np.int64),
+            np.concatenate(logits) if logits else np.empty((0, manifest.outputs), np.float32),
+        )
+        _check(scores, folder)
+        return scores
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[TeacherScores]) -> TeacherScores:
+        """Scores of one teacher that lie in several folders, such as one per split.
+
+        Raises:
+            InputError: They are of different kinds, outputs, teachers or tuple sets, or two of them score the same row.
+        """
+        if not parts:
+            raise InputError("no teacher scores are given", expected="at least one folder")
+        first = parts[0].manifest
+        for part in parts[1:]:
+            for name, what in (
+                ("score_kind", "kinds"), ("outputs", "numbers of outputs"), ("classes", "classes"),
+                ("teachers", "teachers"), ("tuple_set", "tuple sets"),
+            ):  # fmt: skip
+                mine, other = getattr(first, name), getattr(part.manifest, name)
+                if mine != other:
+                    raise InputError(f"the teacher scores are of different {what}: {mine!r} and {other!r}")
+        rows = np.concatenate([part.rows for part in parts])
+        if len(np.unique(rows)) < len(rows):
+            raise InputError("two of the teacher-score folders score the same row of the tuple set")
+        splits = tuple(dict.fromkeys(split for part in parts for split in part.manifest.splits))
+        truncated = sum(part.manifest.truncated for part in parts)
+        manifest = ScoresManifest(**{**vars(first), "splits": splits, "truncated": truncated})
+        return cls(manifest, rows, np.concatenate([part.logits for part in parts]))
+
+
+def scores_table(tuple_set: TupleSet, rows: np.ndarray, logits: np.ndarray, kind: ScoreKind) -> pa.Table:
+    """The table of one shard.
+
+    Args:
+        tuple_set: For the ids.
+        rows: `(tuples,)` row numbers.
+        logits: `(tuples, outputs)`.
+        kind: Written into the file, so that shards of different kinds cannot be mixed.
+    """
+    columns: dict[str, Any] = {"row": pa.array(rows, pa.int64())}
+    taken = tuple_set.tuples.select(list(tuple_set.field_names)).take(pa.array(rows))
+    for name in tuple_set.field_names:
+        columns[name] = taken.column(name).cast(pa.string())
+    for number in range(logits.shape[1]):
+        columns[f"logit_{number}"] = pa.array(np.ascontiguousarray(logits[:, number]), pa.float32())
+    return pa.table(columns).replace_schema_metadata({"score_kind": kind})
+
+
+def finish_scores(folder: Path, manifest: ScoresManifest, receipts: Sequence[Receipt]) -> TeacherScores:
+    """Write the manifest over finished shards and load the scores."""
+    write_manifest(
+        folder, FORMAT, FORMAT_VERSION,
+        {
+            **asdict(manifest),
+            "rows": sum(len(one.shard) for one in receipts),
+            "shards": [
+                {"file": one.file, "rows": len(one.shard), "bytes": one.bytes, "sha256": one.sha256} for one in receipts
+            ],
+        },
+    )  # fmt: skip
+    return TeacherScores.load(folder)
+
+
+def _parse(body: Mapping[str, Any]) -> ScoresManifest:
+    return ScoresManifest(
+        teachers=tuple(TeacherInfo(**one) for one in body["teachers"]),
+        score_kind=body["score_kind"],
+        outputs=body["outputs"],
+        fields=tuple(body["fields"]),
+        splits=tuple(body["splits"]),
+        tuple_set=body["tuple_set"],
+        classes=tuple(body["classes"]),
+        max_lengths=tuple(body["max_lengths"]),
+        truncated=body["truncated"],
+        precision=body["precision"],
+        provenance=body["provenance"],
+    )
+
+
+def _check(scores: TeacherScores, folder: Path) -> None:
+    if len(np.unique(scores.rows)) < len(scores):
+        raise ArtefactError("two scores are of the same row of the tuple set", file=folder)
+    bad = np.flatnonzero(~np.isfinite(scores.logits).all(axis=1))
+    if len(bad):
+        raise ArtefactError(f"the score of row {int(scores.rows[bad[0]])} of the tuple set is not finite", file=folder)
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    """Stable for large absolute values."""
+    powers = np.exp(-np.abs(values))
+    return np.asarray(np.where(values >= 0, 1.0, powers) / (1.0 + powers))
