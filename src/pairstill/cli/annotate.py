@@ -26,6 +26,9 @@ def annotate(
     ] = None,
     kind: Annotated[str | None, typer.Option(help="Of imported scores: logit, probability or other.")] = None,
     score_column: Annotated[list[str] | None, typer.Option(help="Column of the score; one a class.")] = None,
+    shard_rows: Annotated[
+        int, typer.Option(help="Rows of a shard; an interruption loses the shard it was in.")
+    ] = 16_384,
     threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
 ) -> None:
     """Score tuples with a teacher, or import scores from elsewhere; interrupted, the same command resumes."""
@@ -68,7 +71,15 @@ def annotate(
     model = load_teacher(str(teacher), max_length=max_length, field_count=len(tuple_set.fields))
     with progress_bar("Annotating", "pairs") as progress:
         scores = score_rows(
-            model, tuple_set, out, name=str(teacher), splits=splits, limit=limit, precision=precision, progress=progress
+            model,
+            tuple_set,
+            out,
+            name=str(teacher),
+            splits=splits,
+            limit=limit,
+            precision=precision,
+            shard_rows=shard_rows,
+            progress=progress,
         )
     line = f"teacher scores: {out}   {len(scores):,} rows, {precision}, {scores.manifest.truncated:,} cut at {model.max_length} tokens"
     if precision == "bfloat16":

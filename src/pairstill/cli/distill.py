@@ -53,6 +53,7 @@ def distill(
     looks: Annotated[int, typer.Option(help="How often a stage looks at the validation metric.")] = 10,
     validation_rows: Annotated[int, typer.Option(help="Validation rows to look at, whole groups.")] = 4000,
     keep_encoder_outputs: Annotated[bool, typer.Option(help="Keep what stage 1 stored.")] = False,
+    checkpoint_every_s: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 60.0,
     threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
     tracker: Annotated[str | None, typer.Option(help="tensorboard or wandb, through accelerate.")] = None,
 ) -> None:
@@ -102,7 +103,7 @@ def distill(
     def settings(total: int, batch: int, rate: float, encoder_rate: float | None, cluster: int) -> TrainingSettings:
         return TrainingSettings(
             pairs=total, batch_size=batch, learning_rate=rate, encoder_learning_rate=encoder_rate, precision=precision, seed=seed,
-            cluster_rows=cluster, evaluate_every=max(batch, total // looks), patience=patience,
+            cluster_rows=cluster, evaluate_every=max(batch, total // looks), patience=patience, checkpoint_every_s=checkpoint_every_s,
         )  # fmt: skip
 
     whole_model = learning_rate if not model.encoder_modules() else new_learning_rate

@@ -27,6 +27,7 @@ def teach(
     patience: Annotated[int | None, typer.Option(help="Stop after so many looks without a better value.")] = None,
     looks: Annotated[int, typer.Option(help="How often to look at the validation metric.")] = 10,
     validation_rows: Annotated[int, typer.Option(help="Validation rows to look at, whole groups.")] = 4000,
+    checkpoint_every_s: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 60.0,
     threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
     tracker: Annotated[str | None, typer.Option(help="tensorboard or wandb, through accelerate.")] = None,
 ) -> None:
@@ -52,7 +53,7 @@ def teach(
     total = pairs or max(1, round(epochs * rows))
     settings = TrainingSettings(
         pairs=total, batch_size=batch_size, learning_rate=learning_rate, encoder_learning_rate=learning_rate,
-        precision=precision, seed=seed, patience=patience, evaluate_every=max(batch_size, total // looks),
+        precision=precision, seed=seed, patience=patience, checkpoint_every_s=checkpoint_every_s, evaluate_every=max(batch_size, total // looks),
     )  # fmt: skip
     import torch
 
