@@ -10,6 +10,8 @@ import numpy as np
 from pairstill.metrics.base import Floats, Metric, Predictions
 
 CELLS_PER_CHUNK = 2_000_000
+ROUNDING = 1e-12
+"""Differences below this are none: the same mean, summed in another order."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def paired_bootstrap(
             better, other = (i, j) if lead >= 0 else (j, i)
             leads = sign * (drawn[better] - drawn[other])
             p_value = 1.0
-            if abs(lead) > 1e-12:
-                p_value = float(np.mean(np.isnan(leads) | (leads > 2 * abs(lead))))
+            if abs(lead) > ROUNDING:
+                p_value = float(np.mean(np.isnan(leads) | (leads > 2 * abs(lead) + ROUNDING)))
             tests.append(PairTest(better, other, abs(lead), p_value))
     return tuple(tests)
