@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -13,7 +14,7 @@ import torch
 from torch import nn
 
 from pairstill.errors import InputError
-from pairstill.files import write_json
+from pairstill.files import MANIFEST, write_json
 from pairstill.losses import DistillationLoss
 from pairstill.representation import Representation
 from pairstill.store import RepresentationStore, write_store
@@ -141,9 +142,9 @@ def distil(
     if isinstance(student, DualEncoder):
         initialise_similarity(student, tuple_set, data, loss)
     if plan.stage1 is not None and student.encoder_modules():
-        sources = stored_sources(
-            tuple_set, student, data, validation, folder / "encoder-outputs", plan.stage1.precision, progress_of
-        )
+        stored = folder / "encoder-outputs"
+        with accelerator.main_process_first() if accelerator is not None else contextlib.nullcontext():
+            sources = stored_sources(tuple_set, student, data, validation, stored, plan.stage1.precision, progress_of)
         first = fit(
             student, sources, data, loss, replace(plan.stage1, encoder_learning_rate=None), folder / "stage-1",
             validation=validation, accelerator=accelerator, progress=progress_of("Stage 1: new parameters"),
@@ -214,12 +215,15 @@ def _store_field(
         )
         return student.encode(field, part, precision=precision, before_projection=True)
 
-    store: RepresentationStore = write_store(
-        folder, encode, len(items), encoder_fingerprint=encoder_fingerprint(student, field, items), field=tuple_set.field_names[field],
-        dtype="bfloat16" if precision == "bfloat16" else "float32", progress=progress,
-    )  # fmt: skip
+    fingerprint = encoder_fingerprint(student, field, items)
     places = np.full(len(texts), -1, dtype=np.int64)
     places[items] = np.arange(len(items))
+    if (folder / MANIFEST).exists():
+        return StoreSource(RepresentationStore.open(folder, fingerprint), places)
+    store: RepresentationStore = write_store(
+        folder, encode, len(items), encoder_fingerprint=fingerprint, field=tuple_set.field_names[field],
+        dtype="bfloat16" if precision == "bfloat16" else "float32", progress=progress,
+    )  # fmt: skip
     return StoreSource(store, places)
 
 
