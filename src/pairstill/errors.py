@@ -51,12 +51,16 @@ class InputError(PairstillError):
             if part
         )
         message = f"{place}: {found}" if place else found
-        message = message.rstrip(".") + "."
+        message = _sentence(message)
         if expected is not None:
-            message += f" Expected: {expected.rstrip('.')}."
+            message += f" Expected: {_sentence(expected)}"
         if fix is not None:
-            message += f" {fix.rstrip('.')}."
+            message += f" {_sentence(fix)}"
         super().__init__(message)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith(("?", "!")) else text.rstrip(".") + "."
 
 
 class ArtefactError(InputError):

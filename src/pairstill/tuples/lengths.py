@@ -57,7 +57,7 @@ def load_tokenizer(name: str | None) -> Tokenizer | None:
     try:
         if file.is_file():
             tokenizer = Tokenizer.from_file(str(file))
-        elif file.name == "tokenizer.json" or file.exists():
+        elif file.suffix == ".json" or file.is_absolute() or file.exists():
             raise FileNotFoundError("no such file")
         else:
             tokenizer = Tokenizer.from_pretrained(str(name))

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pairstill import __version__
 from pairstill.errors import InputError
@@ -66,7 +67,7 @@ class _Reader:
             splits = make_splits(groups, fractions, wanted.seed)
             how = f"made by group, seed {wanted.seed}, " + ", ".join(f"{n} {f:g}" for n, f in fractions.items())
         elif self.spec.group is not None:
-            self._check_groups(source, groups, splits)
+            self._check_groups(source, groups, splits, collections)
         columns: dict[str, pa.Array] = {name: narrow(one) for name, one in ids.items()}
         columns |= {"label": label, "weight": weight, "group": narrow(groups), "split": splits}
         columns |= {name: self._slice(source, column, ids) for name, column in self.spec.slices.items()}
@@ -181,20 +182,20 @@ class _Reader:
         collection = self.spec.fields[name].collection or name
         table = self.tables[collection]
         values = keys(table, column, what) if what == "group" else _as_words(table, column)
-        import pyarrow.compute as pc
-
         return values.take(pc.index_in(ids[name], value_set=keys(table, self.spec.collections[collection].id)))
 
     def _slice(self, source: SourceTable, reference: str, ids: Mapping[str, pa.Array]) -> pa.Array:
         return narrow(self._referenced(source, reference, ids, "slice"))
 
-    def _check_groups(self, source: SourceTable, groups: pa.Array, splits: pa.Array) -> None:
+    def _check_groups(
+        self, source: SourceTable, groups: pa.Array, splits: pa.Array, collections: Mapping[str, Collection]
+    ) -> None:
         crossing = first_crossing(groups, splits)
         if crossing is None:
             return
         row, first, count = crossing
         found = (
-            f"the group '{groups[row].as_py()}' is in split '{splits[row].as_py()}' here and in split "
+            f"the group '{self._group_name(groups[row].as_py(), collections)}' is in split '{splits[row].as_py()}' here and in split "
             f"'{splits[first].as_py()}' in {source.describe_place(first)} ({count} such groups)"
         )
         if self.allow_overlap:
@@ -204,6 +205,15 @@ class _Reader:
             row, self.spec.group or "", found, expected="each group in one split",
             fix="Make splits by group (--split train=0.8,valid=0.1,test=0.1), or say --allow-overlap, which is recorded",
         )  # fmt: skip
+
+    def _group_name(self, group: str, collections: Mapping[str, Collection]) -> str:
+        """The group as the source has it: its text where the id is a hash that Pairstill made."""
+        one = self.spec.fields.get(self.spec.group or "")
+        if one is None or one.id is not None:
+            return group
+        collection = collections[one.collection or self.spec.group or ""]
+        text = str(collection.texts[pc.index(collection.ids, group).as_py()].as_py())
+        return text if len(text) <= 80 else text[:77] + "..."
 
     def _field(self, name: str, one: FieldSource) -> Field:
         collection = one.collection or name

@@ -79,7 +79,7 @@ def _any_cell_size() -> Iterator[None]:
 
 def _records(path: Path, delimiter: str, quotes: bool) -> Iterator[tuple[int, list[str]]]:
     """The line each record starts on, and its cells; the header is the first."""
-    with path.open(encoding="utf-8-sig", newline="") as file, _any_cell_size():
+    with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as file, _any_cell_size():
         reader = csv.reader(
             file, delimiter=delimiter, strict=True, quoting=csv.QUOTE_MINIMAL if quotes else csv.QUOTE_NONE
         )
@@ -122,6 +122,6 @@ def _line_of(path: Path, delimiter: str, quotes: bool, row: int) -> int:
     for line, record in _records(path, delimiter, quotes):
         one_column = len(record) == 1 if one_column is None else one_column
         position += bool(record or one_column)
-        if position == row - 1:
+        if position == row:
             return line
     return row + 2

@@ -70,7 +70,7 @@ def _pieces(path: Path, rows: int = PIECE_ROWS) -> Iterator[tuple[list[int], lis
                 raise InputError("the line nests too deeply", file=path, row=line) from None
             if not isinstance(one, dict):
                 raise InputError(
-                    f"the line holds a JSON {_kind(one)}", file=path, row=line, expected="an object such as "
+                    f"the line holds {_kind(one)}", file=path, row=line, expected="an object such as "
                     '{"query": "...", "label": 1}',
                 )  # fmt: skip
             lines.append(line)
@@ -94,9 +94,9 @@ def _column(
             types[name] = float
         else:
             position = next(at for at, value in enumerate(values) if type(value) is kind)
-            earlier = f"a {_kind(known())}, as in other lines" if known else "a text, a number, true, false or null"
+            earlier = f"{_kind(known())}, as in other lines" if known else "a text, a number, true, false or null"
             raise InputError(
-                f"the value is a {_kind(values[position])}", file=path, row=lines[position], column=name,
+                f"the value is {_kind(values[position])}", file=path, row=lines[position], column=name,
                 expected=earlier,
             )  # fmt: skip
     if name not in types:
@@ -116,7 +116,14 @@ def _cannot(value: object) -> bool:
 
 
 def _kind(value: object) -> str:
-    names = {dict: "object", list: "array", str: "text", bool: "truth value", int: "number", float: "number"}
+    names = {
+        dict: "an object",
+        list: "an array",
+        str: "a text",
+        bool: "a truth value",
+        int: "a number",
+        float: "a number",
+    }
     return names.get(type(value), "null")
 
 

@@ -140,7 +140,7 @@ class LabelSource(_Strict):
 
     column: str
     range: tuple[float, float] | None = None
-    classes: Annotated[list[str] | Annotated[int, Field(ge=2)] | None, BeforeValidator(_as_class_names)] = None
+    classes: Annotated[list[str] | int | None, BeforeValidator(_as_class_names)] = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -148,6 +148,8 @@ class LabelSource(_Strict):
             raise ValueError("a label has a 'range' or 'classes', not both")
         if self.range is not None and not -1e300 < self.range[0] < self.range[1] < 1e300:
             raise ValueError("'range' must be two finite numbers, the lower one first")
+        if isinstance(self.classes, int) and self.classes < 2:
+            raise ValueError("there must be at least two 'classes'; leave them out for labels 0 and 1")
         if isinstance(self.classes, list) and (len(self.classes) < 2 or len(set(self.classes)) < len(self.classes)):
             raise ValueError("'classes' must name at least two different classes")
         return self
@@ -255,8 +257,9 @@ class SourceSpec(_Strict):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            first = error.errors()[0]
-            path = [str(one) for one in first["loc"]]
+            found = error.errors()
+            first = next((one for one in found if one["type"] == "extra_forbidden"), found[0])
+            path = [str(one) for one in first["loc"] if "[" not in str(one)]
             if first["type"] == "extra_forbidden":
                 known = _known_keys(cls, path[:-1])
                 raise InputError(
