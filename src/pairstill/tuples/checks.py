@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -64,22 +65,26 @@ def texts(source: SourceTable, columns: Sequence[str], join: str) -> pa.Array:
             )  # fmt: skip
         found.append(column)
     if len(found) == 1:
-        column = found[0]
-        missing = first_row(column.is_null())
+        missing = first_row(found[0].is_null())
         if missing is not None:
             raise source.error(missing, columns[0], "the text is missing (null)", expected="a text in every row")
-    else:
-        nothing = pa.scalar(None, pa.large_string())
-        parts = [pc.if_else(pc.fill_null(_blank(one), True), nothing, one) for one in found]
-        column = pc.binary_join_element_wise(*parts, pa.scalar(join, pa.large_string()), null_handling="skip")
-    blank = first_row(_blank(column))
-    if blank is not None:
-        kind = "empty" if not column[blank].as_py() else "white space alone"
+    blanks = [pc.fill_null(_blank(one), True) for one in found]
+    row = first_row(functools.reduce(pc.and_, blanks))
+    if row is not None:
+        kind = "empty" if not any(one[row].as_py() for one in found) else "white space alone"
         raise source.error(
-            blank, " + ".join(columns), f"the text is {kind}", expected="a text in every row",
+            row, " + ".join(columns), f"the text is {kind}", expected="a text in every row",
             fix="Remove the row, or fill in its text",
         )  # fmt: skip
-    return flat(column)
+    if len(found) == 1:
+        return flat(found[0])
+    # Arrow 26 loses rows in which every part is null; there are none left here.
+    nothing = pa.scalar(None, pa.large_string())
+    parts = [pc.if_else(blank, nothing, one) for blank, one in zip(blanks, found, strict=True)]
+    joined = pc.binary_join_element_wise(*parts, pa.scalar(join, pa.large_string()), null_handling="skip")
+    if len(joined) != len(source):
+        raise RuntimeError("joining columns changed the number of rows")
+    return flat(joined)
 
 
 def _blank(column: pa.ChunkedArray) -> pa.ChunkedArray:
