@@ -1,0 +1,190 @@
+"""Every student keeps the contract of the three steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pairstill.errors import ArtefactError, InputError
+from pairstill.students import Student, load_student, make_student
+from pairstill.students.persistence import parse_config
+from tiny import FAMILIES, WORDS, tiny_base
+
+PAIRS = [("w1 w2 w3", "w3"), ("w4", "w5 w6 w7 w8 w9 w10 w11"), ("w1 w2 w3", " ".join(WORDS)), ("", "w9")]
+SMALL_HEAD = {"intermediate": 24}
+CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "cross-encoder": ("cross-encoder", {"encoder": {"max_lengths": [20]}}),
+    "cross-encoder of three": ("cross-encoder", {"encoder": {"max_lengths": [24]}, "field_count": 3}),
+    "cross-encoder for classes": ("cross-encoder", {"encoder": {"max_lengths": [20]}, "outputs": 3}),
+    "cross-encoder of a small shape": ("cross-encoder", {"encoder": {"max_lengths": [20], "shape": "tiny"}}),
+    "de-cos": ("de-cos", {}),
+    "de-cos on CLS": ("de-cos", {"pooling": "cls"}),
+    "de-ffnn": ("de-ffnn", {}),
+    "de-ffnn of three for classes": ("de-ffnn", {"field_count": 3, "outputs": 4, "similarity_skip": False, "pooling": "cls"}),
+    "dipair-ffnn": ("dipair-ffnn", {"keep": [2, 4], "projection": 8, "head": {"widths": [16, 12, 8], "activation": "gelu"}}),
+    "dipair-tsf": ("dipair-tsf", {"keep": [2, 4], "projection": 8, "head": SMALL_HEAD}),
+    "dipair-tsf as published": ("dipair-tsf", {"keep": [4, 12], "similarity_skip": False, "head": {"activation": "gelu"}}),
+    "dipair-tsf of three": ("dipair-tsf", {"keep": [2, 3, 4], "projection": 8, "field_count": 3, "head": SMALL_HEAD}),
+    "dipair-tsf, every other way": (
+        "dipair-tsf",
+        {
+            "keep": [3], "keep_from": "last", "projection": None, "outputs": 2, "encoder": {"shared": False, "layers": 1},
+            "head": {"layers": 1, "attention_heads": 2, "intermediate": 24, "activation": "gelu_tanh", "position_embeddings": False,
+                     "segment_embeddings": False},
+        },
+    ),
+    "dipair-tsf with a deep head": (
+        "dipair-tsf", {"keep": [2, 3], "projection": 8, "shared_projection": True, "head": {"layers": 3, "attention_heads": 2, "intermediate": 24}},
+    ),
+}  # fmt: skip
+
+
+def build(base: Path, case: str) -> Student:
+    name, values = CASES[case]
+    values = {**values, "encoder": {"max_lengths": [16], **values.get("encoder", {}), "base": str(base)}}
+    torch.manual_seed(1)
+    student = make_student(name, parse_config(name, values))
+    with torch.no_grad():
+        for parameter in student.new_parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    return student.eval()
+
+
+def tuples_for(student: Student) -> list[tuple[str, ...]]:
+    return [(*pair, "w20 w21")[: student.field_count] for pair in PAIRS]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_three_steps(base: Path, case: str, tmp_path: Path) -> None:
+    student = build(base, case)
+    tuples = tuples_for(student)
+    logits = np.asarray(student.predict(tuples, activation_fn=torch.nn.Identity()))
+    alone = np.concatenate([np.atleast_1d(student.predict([one], activation_fn=torch.nn.Identity())) for one in tuples])
+    np.testing.assert_allclose(
+        logits, alone.reshape(logits.shape), atol=1e-5, err_msg="scores depend on the other rows"
+    )
+
+    encoded = [student.encode(field, [one[field] for one in tuples]) for field in range(student.field_count)]
+    rows = np.array([[2] * student.field_count, [0] * student.field_count, [2] * student.field_count])
+    by_index = student.score_representations(encoded, rows).reshape(3, -1)
+    np.testing.assert_allclose(by_index, logits.reshape(len(tuples), -1)[[2, 0, 2]], atol=1e-5)
+
+    crossed = np.stack([np.repeat(np.arange(4), 4), *[np.tile(np.arange(4), 4)] * (student.field_count - 1)], axis=1)
+    direct = [tuple(tuples[place][field] for field, place in enumerate(row)) for row in crossed]
+    expected = np.asarray(student.predict(direct, activation_fn=torch.nn.Identity())).reshape(16, -1)
+    np.testing.assert_allclose(student.score_representations(encoded, crossed, block=5), expected, atol=1e-5)
+
+    student.save_pretrained(tmp_path)
+    again = load_student(tmp_path)
+    assert type(again) is type(student)
+    assert again.config == student.config
+    np.testing.assert_array_equal(np.asarray(again.predict(tuples, activation_fn=torch.nn.Identity())), logits)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_flow_through_the_steps(base: Path, case: str) -> None:
+    student = build(base, case).train()
+    prepared = []
+    for field in range(student.field_count):
+        tokens = student.tokenize(field, ["w1 w2 w3", "w4 w5"])
+        ids, lengths = tokens.padded(np.arange(2))
+        outputs = student.encoder_outputs(field, torch.from_numpy(ids), torch.from_numpy(lengths))
+        prepared.append(student.prepare(field, student.project(field, outputs)))
+    index = torch.tensor([[0] * student.field_count, [1] * student.field_count])
+    student.score(prepared, index).square().sum().backward()
+    missing = [name for name, one in student.named_parameters() if one.grad is None]
+    assert missing == []
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("layers", [1, None])
+def test_first_layers_of_every_family(family: str, layers: int | None, tmp_path: Path) -> None:
+    base = tiny_base(tmp_path / "base", family)
+    for name in ("de-cos", "cross-encoder"):
+        values = {"encoder": {"base": str(base), "layers": layers, "max_lengths": [16]}}
+        student = make_student(name, parse_config(name, values)).eval()
+        scores = np.asarray(student.predict([("w1 w2", "w2 w3"), ("w1", "w9")]))
+        assert np.isfinite(scores).all()
+        student.save_pretrained(tmp_path / name)
+        np.testing.assert_array_equal(
+            np.asarray(load_student(tmp_path / name).predict([("w1 w2", "w2 w3"), ("w1", "w9")])), scores
+        )
+
+
+def test_a_student_with_skip_starts_at_the_floor_of_its_base(base: Path) -> None:
+    texts = [("w1 w2 w3", "w3 w1"), ("w1 w2 w3", "w30 w31"), ("w4 w5", "w5"), ("w4 w5", "w50 w51 w52")]
+    values = {"encoder": {"base": str(base)}}
+    floor = make_student("de-cos", parse_config("de-cos", values)).predict(texts, activation_fn=torch.nn.Identity())
+    for name in ("de-ffnn", "dipair-ffnn", "dipair-tsf"):
+        student = make_student(name, parse_config(name, values))
+        scores = np.asarray(student.predict(texts, activation_fn=torch.nn.Identity()))
+        assert np.corrcoef(scores, np.asarray(floor))[0, 1] == pytest.approx(1.0, abs=1e-5)
+
+
+def test_rank_has_the_signature_of_cross_encoders(base: Path) -> None:
+    student = build(base, "dipair-tsf")
+    documents = ["w1", "w2 w3", "w4 w5 w6"]
+    ranked = student.rank("w1 w2", documents, top_k=2, return_documents=True)
+    scores = np.asarray(student.predict([("w1 w2", one) for one in documents]))
+    assert [one["corpus_id"] for one in ranked] == list(np.argsort(-scores)[:2])
+    assert ranked[0]["text"] == documents[ranked[0]["corpus_id"]]
+    with pytest.raises(InputError, match="use `predict`"):
+        build(base, "dipair-tsf of three").rank("w1", documents)
+
+
+def test_multiply_adds_are_those_of_the_paper(base: Path) -> None:
+    for keep, dim, millions in (([4, 12], 128, 6.13), ([4, 8], 256, 11.75)):
+        values = {"encoder": {"base": str(base)}, "keep": keep, "projection": dim, "similarity_skip": False}
+        student = make_student("dipair-tsf", parse_config("dipair-tsf", values))
+        assert student.multiply_adds_per_pair([5, 20]) / 1e6 == pytest.approx(millions, abs=0.01)
+        assert student.bytes_per_item(1, 20) == 4 * keep[1] * dim
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("de-cos", {"outputs": 3}, "compares two vectors and gives one number"),
+        ("de-cos", {"field_count": 3}, "compares two vectors and gives one number"),
+        ("dipair-tsf", {"kep": [4]}, "Did you mean 'keep'"),
+        ("dipair-tsf", {"head": {"layer": 2}}, "Did you mean 'head.layers'"),
+        ("dipair-tsf", {"head": {"layers": "many"}}, "'head.layers' of 'dipair-tsf' is 'many'"),
+        ("dipair-tsf", {"keep": [4, 4, 4]}, "keep has 3 values"),
+        ("dipair-tsf", {"projection": 9, "head": {"attention_heads": 2}}, "do not divide"),
+        ("dipair-tfs", {}, "one of cross-encoder, de-cos"),
+        ("de-ffnn", {"encoder": {"layers": 9}}, "has 3 layers, 9 were asked for"),
+        ("de-ffnn", {"encoder": {"base": "/no/such/folder"}}, "does not exist"),
+    ],
+)
+def test_wrong_settings_are_refused_with_the_reason(
+    base: Path, name: str, values: dict[str, Any], message: str
+) -> None:
+    values = {**values, "encoder": {"base": str(base), **values.get("encoder", {})}}
+    with pytest.raises(InputError, match=message):
+        make_student(name, parse_config(name, values))
+
+
+def test_wrong_tuples_are_refused(base: Path) -> None:
+    student = build(base, "de-cos")
+    with pytest.raises(InputError, match=r"row 2.*2 texts"):
+        student.predict([("w1", "w2"), ("w1", "w2", "w3")])
+
+
+def test_damaged_student_folders_are_refused(base: Path, tmp_path: Path) -> None:
+    build(base, "de-cos").save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="holds a 'de-cos'"):
+        type(build(base, "dipair-tsf")).from_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(ArtefactError, match="checksum"):
+        load_student(tmp_path)
+    config = (tmp_path / "config.json").read_text()
+    (tmp_path / "config.json").write_text(config.replace('"version": 1', '"version": 2'))
+    with pytest.raises(ArtefactError, match="Upgrade"):
+        load_student(tmp_path)
+    with pytest.raises(ArtefactError, match="no Pairstill student"):
+        load_student(base)
