@@ -63,9 +63,7 @@ def test_fingerprints_ignore_chunks_and_offsets_but_not_content():
     one = small_set()
     chunked = pa.concat_tables([one.tuples.slice(0, 1), one.tuples.slice(1)])
     assert one.with_tuples(chunked, {"other": 1}).fingerprint == one.fingerprint
-    large = {
-        name: Collection(at.ids, at.texts.cast(pa.large_string())) for name, at in one.collections.items()
-    }
+    large = {name: Collection(at.ids, at.texts.cast(pa.large_string())) for name, at in one.collections.items()}
     assert TupleSet(one.fields, one.labels, large, one.tuples, one.slices).fingerprint == one.fingerprint
     assert one.with_tuples(one.tuples.take([1, 0, 2]), {}).fingerprint != one.fingerprint
     label = pa.array([1.0, 0.0, 0.25])
