@@ -22,8 +22,8 @@ class QuickstartStudent:
     architecture: str
     settings: tuple[str, ...] = ()
     stages: str = "two"
-    stage1_pairs: int = 72_000
-    stage2_pairs: int = 6_000
+    stage1_pairs: int = 48_000
+    stage2_pairs: int = 5_000
 
 
 @dataclass(frozen=True)
@@ -41,14 +41,14 @@ class QuickstartPlan:
 
     queries: int = 8_000
     max_length: int = 64
-    transfer_pairs: int = 16_000
+    transfer_pairs: int = 10_000
     teacher_pairs: int = 9_000
     students: tuple[QuickstartStudent, ...] = (
-        QuickstartStudent("DE-Cos", "de-cos", stages="one", stage2_pairs=6_000),
-        QuickstartStudent("DE-FFNN", "de-ffnn"),
+        QuickstartStudent("DE-Cos", "de-cos", stages="one", stage2_pairs=3_000),
+        QuickstartStudent("DE-FFNN", "de-ffnn", stages="first"),
         QuickstartStudent("DiPair-TSF", "dipair-tsf"),
         QuickstartStudent(
-            "small cross-encoder", "cross-encoder", settings=("encoder.layers=2",), stages="one", stage2_pairs=9_000
+            "small cross-encoder", "cross-encoder", settings=("encoder.layers=2",), stages="one", stage2_pairs=6_000
         ),
     )
-    cost_seconds: float = 40.0
+    cost_seconds: float = 30.0

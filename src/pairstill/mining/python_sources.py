@@ -22,6 +22,7 @@ SKIPPED_FOLDERS = {
     "lib2to3", "idlelib", "turtledemo", "node_modules",
 }  # fmt: skip
 LARGEST_FILE_BYTES = 600_000
+LARGEST_PACKAGE_FILES = 300
 PROSE = re.compile(r"[A-Za-z][a-z]+")
 LEAK_WORDS = 5
 
@@ -59,9 +60,7 @@ def python_source_pairs(source: str = "installed", *, queries: int | None = None
     seen_texts: set[str] = set()
     files = 0
     for root, package in roots:
-        for path in sorted(root.rglob("*.py")) if root.is_dir() else [root]:
-            if _skipped(path, root):
-                continue
+        for path in _files(root):
             files += 1
             for found in documented_objects(path, _module_name(path, root, package)):
                 key = " ".join(PROSE.findall(found.summary.lower()))
@@ -84,6 +83,13 @@ def python_source_pairs(source: str = "installed", *, queries: int | None = None
         objects,
         {"source": source, "files": files, "versions": versions, "seed": seed, "python": sys.version.split()[0]},
     )
+
+
+def _files(root: Path) -> list[Path]:
+    """The files to read of a package, sorted; of a large one so many as are enough, chosen by hash."""
+    found = [path for path in (root.rglob("*.py") if root.is_dir() else [root]) if not _skipped(path, root)]
+    found.sort(key=lambda path: _hash(str(path.relative_to(root.parent))))
+    return sorted(found[:LARGEST_PACKAGE_FILES])
 
 
 def documented_objects(path: Path, module: str) -> Iterator[DocumentedObject]:
