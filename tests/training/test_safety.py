@@ -1,0 +1,142 @@
+"""What training refuses, and what it must not get wrong when interrupted, diverging, or spread over processes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pairstill.errors import InputError
+from pairstill.losses import DistillationLoss
+from pairstill.metrics.catalogue import parse_metric
+from pairstill.students import Student, make_student
+from pairstill.students.persistence import parse_config
+from pairstill.training.loop import TrainingData, _share, fit
+from pairstill.training.procedures import DistillationPlan, DistillationResult, distil
+from pairstill.training.settings import TrainingSettings
+from pairstill.training.sources import token_sources
+from pairstill.training.validation import Validation
+from pairstill.tuples import Tuples, TupleSet
+
+SETTINGS = TrainingSettings(
+    pairs=160, batch_size=16, learning_rate=1e-3, encoder_learning_rate=1e-3, evaluate_every=32, checkpoint_every_s=0.0
+)
+
+
+def student(base: Path, name: str = "de-ffnn", **values: Any) -> Student:
+    torch.manual_seed(3)
+    encoder = {"base": str(base), "max_lengths": [16], "layers": 1, "dropout": 0.1}
+    return make_student(name, parse_config(name, {**values, "encoder": encoder}))
+
+
+def data(tuple_set: TupleSet) -> TrainingData:
+    tuples = tuple_set.split("train")
+    return TrainingData(tuples, (tuples.labels * 4 - 2).astype(np.float32)[:, None])
+
+
+class Interruption(Exception):
+    pass
+
+
+def test_early_stopping_and_the_log_survive_interruptions(base: Path, tuple_set: TupleSet, tmp_path: Path) -> None:
+    # Rates of almost zero: the metric does not move, so patience runs out, whatever was interrupted.
+    settings = replace(SETTINGS, pairs=1600, patience=2, learning_rate=1e-12, encoder_learning_rate=1e-12)
+    validation = Validation.on_labels(tuple_set, "valid")
+
+    def run(folder: Path, stop: int | None) -> Any:
+        model = student(base)
+
+        def progress(done: int, total: int) -> None:
+            if done == stop:
+                raise Interruption
+
+        return fit(
+            model, token_sources(model, tuple_set), data(tuple_set), DistillationLoss(), settings, folder,
+            validation=validation, progress=progress,
+        )  # fmt: skip
+
+    calm = run(tmp_path / "calm", None)
+    assert calm.pairs < 1600
+    for stop in (48, 80):
+        with pytest.raises(Interruption):
+            run(tmp_path / "broken", stop)
+    again = run(tmp_path / "broken", None)
+    assert (again.best, again.best_pairs, again.pairs) == (calm.best, calm.best_pairs, calm.pairs)
+    logs = [[json.loads(line) for line in (tmp_path / one / "log.jsonl").read_text().splitlines()] for one in ("calm", "broken")]  # fmt: skip
+    for one in logs:
+        for entry in one:
+            entry.pop("seconds")
+    assert logs[0] == logs[1]
+
+
+def test_a_diverging_training_is_stopped_with_advice(base: Path, tuple_set: TupleSet, tmp_path: Path) -> None:
+    model = student(base)
+    wild = replace(SETTINGS, learning_rate=1e30, encoder_learning_rate=1e30, clip=None)
+    with pytest.raises(InputError, match=r"diverges.*Lower the learning rate"):
+        fit(model, token_sources(model, tuple_set), data(tuple_set), DistillationLoss(), wild, tmp_path)
+
+
+def test_a_student_says_the_value_of_the_stage_that_remained(base: Path, tuple_set: TupleSet, tmp_path: Path) -> None:
+    model = student(base)
+    first = fit(model, token_sources(model, tuple_set), data(tuple_set), DistillationLoss(), SETTINGS, tmp_path,
+                validation=Validation.on_labels(tuple_set, "valid"))  # fmt: skip
+    assert first.best is not None
+    worse, better = replace(first, best=first.best - 0.1), replace(first, best=first.best + 0.1)
+    assert DistillationResult(first, worse).best == first.best
+    assert DistillationResult(first, better).best == better.best
+    assert DistillationResult(None, None).best is None
+
+
+def test_plans_that_cannot_be_are_refused(base: Path, tuple_set: TupleSet, tmp_path: Path) -> None:
+    rows = data(tuple_set)
+    labels = TrainingData(rows.tuples)
+    with pytest.raises(InputError, match="no stage would train this cross-encoder"):
+        distil(tuple_set, student(base, "cross-encoder"), rows, DistillationLoss(), DistillationPlan(SETTINGS, None), tmp_path)  # fmt: skip
+    with pytest.raises(InputError, match="gives 3 outputs, the teacher gives 1"):
+        distil(tuple_set, student(base, outputs=3), rows, DistillationLoss(), DistillationPlan(None, SETTINGS), tmp_path)  # fmt: skip
+    with pytest.raises(InputError, match="gives 3 outputs, the labels have 1"):
+        distil(tuple_set, student(base, outputs=3), labels, DistillationLoss(hard_weight=1.0), DistillationPlan(None, SETTINGS), tmp_path)  # fmt: skip
+    with pytest.raises(InputError, match=r"2 fields.*3, as this de-ffnn"):
+        distil(tuple_set, student(base, field_count=3), rows, DistillationLoss(), DistillationPlan(None, SETTINGS), tmp_path)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["pairs", "batch_size", "cluster_rows", "evaluate_every", "patience"])
+def test_settings_count_from_one(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} is 0"):
+        replace(SETTINGS, **{name: 0})
+
+
+def test_a_metric_that_the_labels_leave_undefined_is_refused(tuple_set: TupleSet) -> None:
+    column = tuple_set.tuples.column_names.index("label")
+    ones = replace(
+        tuple_set, tuples=tuple_set.tuples.set_column(column, "label", pa.array(np.ones(len(tuple_set.tuples))))
+    )
+    with pytest.raises(InputError, match="auc-roc is not defined on the split 'valid'"):
+        Validation.on_labels(ones, "valid", parse_metric("auc-roc", "binary"))
+
+
+def accelerators(count: int) -> list[Any]:
+    return [SimpleNamespace(num_processes=count, process_index=place) for place in range(count)]
+
+
+@given(st.integers(1, 12), st.integers(1, 5), st.booleans())
+def test_shares_of_processes_make_up_the_step(rows: int, processes: int, weighted: bool) -> None:
+    generator = np.random.default_rng(rows * processes)
+    weights = generator.random(20) + 0.1 if weighted else None
+    tuples = Tuples(np.zeros((20, 2), dtype=np.int64), np.arange(20), None, weights, np.zeros(20, dtype=np.int64))
+    losses, step = generator.random(20), generator.permutation(20)[:rows]
+    total = 0.0
+    for one in accelerators(processes):
+        mine, share = _share(tuples, step, one)
+        assert len(mine), "a process without rows would leave the others waiting"
+        total += np.average(losses[mine], weights=None if weights is None else weights[mine]) * share
+    assert total / processes == pytest.approx(np.average(losses[step], weights=None if weights is None else weights[step]))  # fmt: skip
