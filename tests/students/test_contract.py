@@ -157,6 +157,16 @@ def test_multiply_adds_are_those_of_the_paper(base: Path) -> None:
         ("dipair-tfs", {}, "one of cross-encoder, de-cos"),
         ("de-ffnn", {"encoder": {"layers": 9}}, "has 3 layers, 9 were asked for"),
         ("de-ffnn", {"encoder": {"base": "/no/such/folder"}}, "does not exist"),
+        ("de-cos", {"encoder": {"max_lengths": [200]}}, "maximum length is 200 tokens. Expected: 3 to 160"),
+        ("de-cos", {"encoder": {"max_lengths": [2]}}, "maximum length is 2 tokens"),
+        ("cross-encoder", {"encoder": {"max_lengths": [4]}}, "Expected: 5 to 160"),
+        ("de-cos", {"encoder": {"max_lengths": [0]}}, "'encoder.max_lengths' of 'de-cos' is"),
+        ("de-cos", {"encoder": {"dropout": 1.5}}, "0 or more, below 1"),
+        ("dipair-tsf", {"keep": [0]}, "'keep' of 'dipair-tsf' is"),
+        ("dipair-tsf", {"projection": 0}, "'projection' of 'dipair-tsf' is 0"),
+        ("dipair-tsf", {"head": {"attention_heads": 0}}, "'head.attention_heads' of 'dipair-tsf' is 0"),
+        ("de-ffnn", {"head": {"widths": []}}, "'head.widths' of 'de-ffnn' is"),
+        ("de-ffnn", {"outputs": 0}, "'outputs' of 'de-ffnn' is 0"),
     ],
 )
 def test_wrong_settings_are_refused_with_the_reason(
@@ -188,3 +198,10 @@ def test_damaged_student_folders_are_refused(base: Path, tmp_path: Path) -> None
         load_student(tmp_path)
     with pytest.raises(ArtefactError, match="no Pairstill student"):
         load_student(base)
+
+
+def test_a_student_folder_without_its_tokenizer_is_refused(base: Path, tmp_path: Path) -> None:
+    build(base, "de-cos").save_pretrained(tmp_path)
+    (tmp_path / "tokenizer.json").unlink()
+    with pytest.raises(ArtefactError, match="tokenizer cannot be loaded"):
+        load_student(tmp_path)
