@@ -1,0 +1,104 @@
+"""Mistakes of teach and distill beyond those of names, and steps smaller than the number of processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+import torch
+
+from pairstill.cli.app import main
+from pairstill.students import load_student
+from pairstill.tuples import TupleSet
+
+
+@pytest.fixture(scope="module")
+def folder(tuple_set: TupleSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A labelled tuple set, and one whose validation rows have no labels."""
+    out = tmp_path_factory.mktemp("distill")
+    tuple_set.save(out / "tuples")
+    table = tuple_set.tuples
+    labels = pc.if_else(pc.equal(table["split"], "valid"), pa.scalar(None, pa.float64()), table["label"])
+    column = table.column_names.index("label")
+    replace(tuple_set, tuples=table.set_column(column, "label", labels)).save(out / "unlabelled")
+    (out / "list.yaml").write_text("- keep\n")
+    (out / "encoder.yaml").write_text("encoder: 3\n")
+    (out / "numbers.yaml").write_text("1: 2\n")
+    return out
+
+
+MISTAKES = {
+    "cross-encoder without stage 2": (["--student", "cross-encoder", "--stages", "first"], "no stage would train"),
+    "no room in the base": (["--student", "de-cos", "--max-length", "161"], "Expected: 3 to 160"),
+    "batches of nothing": (["--student", "de-cos", "--batch-size", "0"], "batch_size is 0"),
+    "a setting inside a number": (["--student", "dipair-tsf", "--set", "keep=2", "--set", "keep.a=1"], "has a value of its own"),
+    "a broken list": (["--student", "dipair-tsf", "--set", "keep=[2,"], "--set is given 'keep=[2,'"),
+    "three outputs for binary labels": (["--student", "de-ffnn", "--set", "outputs=3"], "the labels have 1"),
+    "no such settings": (["--student", "de-cos", "--config", "missing.yaml"], "cannot be read"),
+    "settings in a list": (["--student", "de-cos", "--config", "list.yaml"], "does not hold settings"),
+    "an encoder that is a number": (["--student", "de-cos", "--config", "encoder.yaml"], "'encoder' has no settings inside"),
+    "a setting that is a number": (["--student", "de-cos", "--config", "numbers.yaml"], "has no setting '1'"),
+}  # fmt: skip
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the command line says; it must end with code 2."""
+    monkeypatch.setattr(sys, "argv", ["pairstill", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes(
+    folder: Path, base: Path, tmp_path: Path, mistake: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.chdir(folder)
+    extra, message = MISTAKES[mistake]
+    arguments = ["distill", "--tuples", "tuples", "--base", str(base), "--hard-weight", "1", "--threads", "1", "--precision", "float32"]  # fmt: skip
+    said = refused([*arguments, "--out", str(tmp_path), *extra], capsys, monkeypatch)
+    assert said.startswith("error: ")
+    assert said.count("\n") == 1
+    assert message in said
+
+
+def test_validation_without_labels_and_looks_of_none_are_refused(
+    folder: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ["--base", str(base), "--out", str(tmp_path), "--threads", "1"]
+    said = refused(["teach", "--tuples", str(folder / "unlabelled"), *common], capsys, monkeypatch)
+    assert "the split 'valid' has no labels" in said
+    assert "Traceback" not in said
+    said = refused(["teach", "--tuples", str(folder / "tuples"), "--looks", "0", *common], capsys, monkeypatch)
+    assert "looks" in said
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return int(listening.getsockname()[1])
+
+
+def test_a_last_step_of_one_row_is_shared_by_two_processes(folder: Path, base: Path, tmp_path: Path) -> None:
+    def run(out: Path, *launcher: str) -> dict[str, torch.Tensor]:
+        command = [
+            sys.executable, *launcher, "-m", "pairstill", "teach", "--tuples", str(folder / "tuples"), "--base", str(base), "--max-length", "24",
+            "--layers", "1", "--pairs", "65", "--batch-size", "32", "--precision", "float32", "--threads", "1", "--looks", "1", "--out", str(out),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stderr
+        return load_student(out).state_dict()
+
+    one = run(tmp_path / "one")
+    two = run(tmp_path / "two", "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port()))  # fmt: skip
+    for name, tensor in one.items():
+        np.testing.assert_allclose(two[name].numpy(), tensor.numpy(), atol=2e-4, err_msg=name)
