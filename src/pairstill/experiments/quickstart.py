@@ -48,7 +48,7 @@ class QuickstartPlan:
         QuickstartStudent("DE-FFNN", "de-ffnn", stages="first"),
         QuickstartStudent("DiPair-TSF", "dipair-tsf"),
         QuickstartStudent(
-            "small cross-encoder", "cross-encoder", settings=("encoder.layers=2",), stages="one", stage2_pairs=6_000
+            "small cross-encoder", "cross-encoder", settings=("encoder.layers=4",), stages="one", stage2_pairs=9_000
         ),
     )
     cost_seconds: float = 30.0
