@@ -131,3 +131,19 @@ def test_without_a_teacher_model_there_is_no_speed_up_against_it(base):
     assert found.references.teacher is None
     assert "No teacher model was given: there is no speed-up against the teacher." in found.references.notes
     assert found.main.system("small").retention is not None
+
+
+@pytest.mark.parametrize(
+    ("second", "warned"),
+    [("cpu 100 0 0 190 0", False), ("cpu 190 0 0 110 0", True), ("cpu 100 0 0 100 0", False), ("nonsense", False)],
+)
+def test_a_busy_machine_is_said(monkeypatch, second, warned):
+    from pathlib import Path
+
+    from pairstill.evaluation import evaluate as module
+
+    answers = iter(["cpu 100 0 0 100 0", second])
+    monkeypatch.setattr(Path, "read_text", lambda self: next(answers))
+    found = module._busy(0.0)
+    assert bool(found) == warned
+    assert not warned or "took 90% of the machine" in found[0]

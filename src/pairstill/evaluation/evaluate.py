@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import platform
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +26,9 @@ from pairstill.tuples.tuple_set import Tuples, TupleSet
 
 if TYPE_CHECKING:
     from pairstill.students.base import Student
+
+BUSY = 0.25
+"""Share of the machine that others may use before a report warns."""
 
 Progress = Callable[[int, int], None]
 ProgressOf = Callable[[str, str], contextlib.AbstractContextManager[Progress]]
@@ -95,7 +99,6 @@ def evaluate(
     tuples = {split: tuple_set.split(split) for split in splits}
     for split, rows in tuples.items():
         check_labels(tuple_set, split, rows)
-    busy = _busy()
     models: list[tuple[str, Role, Student]] = [(name, "student", one) for name, one in students]
     given: list[System] = list(others)
     if isinstance(teacher, System):
@@ -109,7 +112,7 @@ def evaluate(
     if cost_seconds is not None and models:
         scored, references, notes = _costs(tuple_set, tuples, models, passes, cost_seconds, bert_base, seed, steps)
     systems = merge_seeds([*scored, *given])
-    warnings = [*busy] if cost_seconds is not None and models else []
+    warnings: list[str] = []
     if floors:
         with steps("Floors", "texts") as progress:
             added, missing = floor_systems(tuple_set, tuples, base, max_length=floor_length, progress=progress)
@@ -131,13 +134,25 @@ def _silent(what: str, unit: str) -> Iterator[Progress]:
     yield lambda done, total: None
 
 
-def _busy() -> list[str]:
-    if not hasattr(os, "getloadavg"):
+def _busy(seconds: float = 0.5) -> list[str]:
+    """A warning if others compute while this process waits; the load average would count this process's own past."""
+
+    def ticks() -> tuple[int, int] | None:
+        try:
+            numbers = [int(one) for one in Path("/proc/stat").read_text().splitlines()[0].split()[1:]]
+            return sum(numbers), numbers[3] + numbers[4]
+        except (OSError, ValueError, IndexError):
+            return None
+
+    before = ticks()
+    time.sleep(seconds)
+    after = ticks()
+    if before is None or after is None or after[0] <= before[0]:
         return []
-    load, cores = os.getloadavg()[0], machine.usable_cores()
-    if load < 0.75 * cores:
+    share = 1 - (after[1] - before[1]) / (after[0] - before[0])
+    if share < BUSY:
         return []
-    return [f"The machine was busy when timing began (load {load:.1f} on {cores} cores): speeds are low and unsteady."]
+    return [f"Other work took {share:.0%} of the machine when timing began: speeds are low and unsteady."]
 
 
 def _machine(threads: int) -> dict[str, Any]:
@@ -180,7 +195,7 @@ def _costs(
     total = len(names) + (scope != "none")
     share = seconds / max(total, 1)
     seen: set[str] = set()
-    out, reference, notes = [], None, []
+    out, reference, notes = [], None, _busy()
     with steps("Timing", "models") as progress:
         for (name, role, model), (system, whole) in zip(models, scored, strict=True):
             if name in seen:

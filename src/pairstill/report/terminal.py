@@ -19,9 +19,11 @@ def _rich(table: Table) -> RenderableType:
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    out = RichTable(title=Text(table.title), box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    out = RichTable(
+        title=Text(table.title) if table.title else None, box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False
+    )
     for number, name in enumerate(table.columns):
-        out.add_column(Text(name), justify="left" if number == 0 else "right", overflow="fold")
+        out.add_column(Text(name), justify="left" if number == 0 else "right", overflow="fold", no_wrap=False)
     for cells, role in zip(table.rows, table.roles, strict=True):
         out.add_row(*(Text(cell) for cell in cells), style=STYLES[role])
     return out
@@ -38,7 +40,7 @@ def renderables(comparison: Comparison, width: int = 120) -> Iterator[Renderable
 
     Args:
         comparison: The outcome.
-        width: Of the terminal; a table that is wider is turned so that systems are columns, if that is narrower.
+        width: Of the terminal; a table that is wider is turned so that systems are columns, or cut between columns.
     """
     from rich.text import Text
 
@@ -58,15 +60,38 @@ def renderables(comparison: Comparison, width: int = 120) -> Iterator[Renderable
         yield Text(f"! {sentence}", style="yellow")
 
 
-def _needed(table: Table) -> int:
+def _widths(table: Table) -> list[int]:
     cells = [table.columns, *table.rows]
-    return sum(max(len(row[number]) for row in cells) + 2 for number in range(len(table.columns)))
+    return [max(len(row[number]) for row in cells) + 2 for number in range(len(table.columns))]
+
+
+def _parts(table: Table, width: int) -> list[Table]:
+    """The table cut between columns into tables that fit, each with the first column."""
+    widths = _widths(table)
+    parts: list[list[int]] = [[]]
+    used = widths[0]
+    for number in range(1, len(widths)):
+        if parts[-1] and used + widths[number] > width - 2:
+            parts.append([])
+            used = widths[0]
+        parts[-1].append(number)
+        used += widths[number]
+    return [
+        Table(
+            table.title if place == 0 else "",
+            tuple(table.columns[number] for number in (0, *part)),
+            tuple(tuple(row[number] for number in (0, *part)) for row in table.rows),
+            table.roles,
+        )
+        for place, part in enumerate(parts)
+    ]
 
 
 def _fitting(table: Table, width: int) -> Iterator[RenderableType]:
     from rich.text import Text
 
-    turned = _transposed(table)
-    yield _rich(turned if _needed(table) > width and _needed(turned) < _needed(table) else table)
+    upright, turned = _parts(table, width), _parts(_transposed(table), width)
+    for part in turned if len(turned) < len(upright) else upright:
+        yield _rich(part)
     for note in table.notes:
         yield Text(f"  {note}", style="dim")

@@ -186,8 +186,10 @@ def _floors(
     """Draw dashed lines and write each name where it covers least, rather right than left; the boxes of the names."""
     left, right = span
     taken: list[Box] = []
+    lines = {label: Box(left, y(value) - 2, right, y(value) + 2) for label, value in floors}
     for label, value in sorted(floors, key=lambda one: one[1]):
         height = y(value)
+        others = [box for name, box in lines.items() if name != label]
         out.append(line(left, height, right, height, "floor"))
         content = f"{label} {value:.3f}"
         width = text_width(content, 11)
@@ -196,7 +198,7 @@ def _floors(
         while start > left + 4:
             for top in (height - 14, height + 3):
                 box = Box(start, top, start + width, top + 12)
-                covered = sum(box.overlap(other) for other in (*taken, *obstacles))
+                covered = sum(box.overlap(other) for other in (*taken, *obstacles, *others))
                 choices.append((covered + 0.01 * (right - start) + (4 if top > height else 0), box))
             start -= 12
         box = min(choices, key=lambda one: one[0])[1] if choices else Box(left + 4, height - 14, right, height - 2)

@@ -69,11 +69,11 @@ def texts(source: SourceTable, columns: Sequence[str], join: str) -> pa.Array:
         if missing is not None:
             raise source.error(missing, columns[0], "the text is missing (null)", expected="a text in every row")
     blanks = [pc.fill_null(_blank(one), True) for one in found]
-    row = first_row(functools.reduce(pc.and_, blanks))
-    if row is not None:
-        kind = "empty" if not any(one[row].as_py() for one in found) else "white space alone"
+    blank_row = first_row(functools.reduce(pc.and_, blanks))
+    if blank_row is not None:
+        kind = "empty" if not any(one[blank_row].as_py() for one in found) else "white space alone"
         raise source.error(
-            row, " + ".join(columns), f"the text is {kind}", expected="a text in every row",
+            blank_row, " + ".join(columns), f"the text is {kind}", expected="a text in every row",
             fix="Remove the row, or fill in its text",
         )  # fmt: skip
     if len(found) == 1:

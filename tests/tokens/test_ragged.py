@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pairstill.tokens.ragged import RaggedTokens, bucket_budget, length_batches
+
+lists = st.lists(st.lists(st.integers(0, 1000), max_size=12), min_size=1, max_size=20)
+
+
+@given(lists, st.integers(0, 5))
+def test_padding_keeps_every_token(texts: list[list[int]], padding: int) -> None:
+    tokens = RaggedTokens.from_lists(texts)
+    assert tokens.lengths.tolist() == [len(one) for one in texts]
+    rows = np.arange(len(texts))[::-1]
+    ids, lengths = tokens.padded(rows, padding)
+    for row, length, place in zip(ids, lengths, rows, strict=True):
+        assert row[:length].tolist() == texts[place]
+        assert (row[length:] == padding).all()
+
+
+@given(st.lists(st.integers(0, 100), max_size=60), st.integers(1, 300), st.integers(1, 10))
+def test_batches_cover_each_row_once_within_the_budget(lengths: list[int], tokens: int, rows: int) -> None:
+    sizes = np.array(lengths, dtype=np.int64)
+    batches = length_batches(sizes, tokens, rows)
+    assert sorted(int(one) for batch in batches for one in batch) == list(range(len(sizes)))
+    for batch in batches:
+        assert len(batch) <= rows
+        assert len(batch) == 1 or len(batch) * sizes[batch].max() <= max(tokens, len(batch))
+
+
+def test_training_passes_are_not_too_small() -> None:
+    assert bucket_budget(np.array([10, 20])) == 4096
+    assert bucket_budget(np.full(1000, 100)) == int(100_000 * 1.15) // 3
