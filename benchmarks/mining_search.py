@@ -41,7 +41,9 @@ def main(passages: int = 1_000_000, queries: int = 1_000) -> None:
         worst = [0]
         began = time.perf_counter()
         nearest_by_dot(asked, Blocks(parts), 50, progress=lambda *_: worst.append(anonymous_mib()))
-        print(f"{time.perf_counter() - began:.1f} s, peak {peak_mib()} MiB with mapped pages, {max(worst)} MiB of its own")
+        print(
+            f"{time.perf_counter() - began:.1f} s, peak {peak_mib()} MiB with mapped pages, {max(worst)} MiB of its own"
+        )
 
 
 if __name__ == "__main__":
