@@ -42,7 +42,7 @@ def tiny_tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
 def tiny_base(folder: Path, family: str = "bert") -> Path:
     """A base of a family in a folder, as `transformers` saves one."""
     torch.manual_seed(0)
-    config = AutoConfig.for_model(family, vocab_size=65, max_position_embeddings=48, **FAMILIES[family])
+    config = AutoConfig.for_model(family, vocab_size=65, max_position_embeddings=160, **FAMILIES[family])
     AutoModel.from_config(config).save_pretrained(folder)
     tiny_tokenizer(family).save_pretrained(folder)
     return folder

@@ -32,9 +32,9 @@ def distill(
         float, typer.Option(help="Share of the labels' term: 0 teacher alone, 1 labels alone.")
     ] = 0.0,
     stages: Annotated[str, typer.Option(help="two, one (no stage 1), or first (stage 1 alone).")] = "two",
-    pairs: Annotated[int, typer.Option(help="Tuples presented in stage 2.")] = 300_000,
+    pairs: Annotated[int, typer.Option(min=1, help="Tuples presented in stage 2.")] = 300_000,
     stage1_pairs: Annotated[
-        int | None, typer.Option(help="Tuples presented in stage 1; as --pairs if left out.")
+        int | None, typer.Option(min=1, help="Tuples presented in stage 1; as --pairs if left out.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Tuples of a step of stage 2.")] = 128,
     stage1_batch_size: Annotated[int, typer.Option(help="Tuples of a step of stage 1.")] = 256,
@@ -50,7 +50,7 @@ def distill(
     patience: Annotated[
         int | None, typer.Option(help="Stop a stage after so many looks without a better value.")
     ] = None,
-    looks: Annotated[int, typer.Option(help="How often a stage looks at the validation metric.")] = 10,
+    looks: Annotated[int, typer.Option(min=1, help="How often a stage looks at the validation metric.")] = 10,
     validation_rows: Annotated[int, typer.Option(help="Validation rows to look at, whole groups.")] = 4000,
     keep_encoder_outputs: Annotated[bool, typer.Option(help="Keep what stage 1 stored.")] = False,
     checkpoint_every_s: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 60.0,
@@ -62,6 +62,7 @@ def distill(
         open_accelerator,
         progress_steps,
         resolve_precision,
+        said,
         student_settings,
         training_data,
         validation_of,
@@ -141,4 +142,4 @@ def distill(
     )
     model.save_pretrained(out, card)
     seconds = sum(done.seconds for _, done in stages_done.values() if done is not None)
-    print(f"student: {out}   {student}, valid {validation.name} {result.best:.4f}, {seconds:,.0f} s of training")
+    print(f"student: {out}   {student}, valid {validation.name} {said(result.best)}, {seconds:,.0f} s of training")

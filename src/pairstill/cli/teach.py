@@ -15,7 +15,7 @@ def teach(
     layers: Annotated[int | None, typer.Option(help="Keep the first so many layers of the base.")] = None,
     max_length: Annotated[int, typer.Option(help="Most tokens of a tuple.")] = 128,
     epochs: Annotated[float, typer.Option(help="Passes over the labelled rows.")] = 3.0,
-    pairs: Annotated[int | None, typer.Option(help="Tuples presented in all; wins over --epochs.")] = None,
+    pairs: Annotated[int | None, typer.Option(min=1, help="Tuples presented in all; wins over --epochs.")] = None,
     batch_size: Annotated[int, typer.Option(help="Tuples of a step.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="AdamW's largest rate.")] = 8e-5,
     dropout: Annotated[float, typer.Option(help="Dropout of the transformer.")] = 0.0,
@@ -25,14 +25,14 @@ def teach(
         str | None, typer.Option(help="Validation metric; the headline metric of the labels if left out.")
     ] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many looks without a better value.")] = None,
-    looks: Annotated[int, typer.Option(help="How often to look at the validation metric.")] = 10,
+    looks: Annotated[int, typer.Option(min=1, help="How often to look at the validation metric.")] = 10,
     validation_rows: Annotated[int, typer.Option(help="Validation rows to look at, whole groups.")] = 4000,
     checkpoint_every_s: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 60.0,
     threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
     tracker: Annotated[str | None, typer.Option(help="tensorboard or wandb, through accelerate.")] = None,
 ) -> None:
     """Fine-tune a cross-encoder on labelled tuples; interrupted, the same command resumes."""
-    from pairstill.cli.training import open_accelerator, resolve_precision, validation_of
+    from pairstill.cli.training import open_accelerator, resolve_precision, said, validation_of
     from pairstill.tuples import TupleSet
 
     tuple_set = TupleSet.load(tuples)
@@ -83,5 +83,5 @@ def teach(
     )
     teacher.save_pretrained(out, card)
     print(
-        f"teacher: {out}   valid {validation.name} {result.best:.4f} after {result.best_pairs:,} pairs, {result.seconds:,.0f} s"
+        f"teacher: {out}   valid {validation.name} {said(result.best)} after {result.best_pairs:,} pairs, {result.seconds:,.0f} s"
     )

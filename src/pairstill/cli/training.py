@@ -36,6 +36,11 @@ def validation_of(tuple_set: TupleSet, metric: str | None, rows: int) -> Validat
     return Validation.on_labels(tuple_set, "valid", wanted, rows)
 
 
+def said(value: float | None) -> str:
+    """A validation value as it is printed."""
+    return "undefined" if value is None else f"{value:.4f}"
+
+
 @contextlib.contextmanager
 def progress_steps() -> Iterator[Callable[[str], Callable[[int, int], None]]]:
     """Progress bars one after another: asking for the next step's ends the one before."""
@@ -118,8 +123,8 @@ def student_settings(config: Path | None, settings: Sequence[str]) -> dict[str, 
     if config is not None:
         try:
             loaded = yaml.safe_load(config.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError("the file does not exist", file=config) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"the file cannot be read: {error}", file=config) from None
         except yaml.YAMLError as error:
             raise InputError(f"the file is not YAML: {error}", file=config) from None
         if not isinstance(loaded, dict):
@@ -129,12 +134,21 @@ def student_settings(config: Path | None, settings: Sequence[str]) -> dict[str, 
         key, equals, text = one.partition("=")
         if not equals:
             raise InputError(f"--set is given '{one}'", expected="key=value, such as keep=8,16")
-        parsed = yaml.safe_load(f"[{text}]" if "," in text else text)
+        try:
+            parsed = yaml.safe_load(f"[{text}]" if "," in text else text)
+        except yaml.YAMLError:
+            raise InputError(f"--set is given '{one}'", expected="a number, a word, or numbers with commas") from None
         target = values
         *parents, last = key.strip().split(".")
         for parent in parents:
             target = target.setdefault(parent, {})
+            if not isinstance(target, dict):
+                raise InputError(
+                    f"--set is given '{one}'", expected=f"another setting: '{parent}' has a value of its own"
+                )
         target[last] = (
             [parsed] if last in ("keep", "max_lengths", "widths") and not isinstance(parsed, list) else parsed
         )
+    if not isinstance(values.get("encoder", {}), dict):
+        raise InputError("the setting 'encoder' has no settings inside", expected="such as encoder.layers=3")
     return values

@@ -15,7 +15,9 @@ from pairstill.students.base import Prepared, Progress, Student, as_tensors
 from pairstill.students.encoders.attention import register
 from pairstill.students.encoders.pretrained import (
     attention_mask,
+    check_max_lengths,
     load_tokenizer,
+    position_limit,
     precision_context,
     quiet_loading,
     resolve_base,
@@ -77,6 +79,7 @@ class CrossEncoder(Student):
         self.max_length = max(self.max_lengths)
         self.template = PairTemplate.from_tokenizer(tokenizer, config.field_count)
         self.model = _load_classifier(config, encoder_model)
+        check_max_lengths(self.model.config, self.max_lengths, self.template.special_count + self.field_count)
 
     @classmethod
     def from_sequence_classification(
@@ -210,12 +213,8 @@ def default_max_length(tokenizer: Any, config: Any) -> int:
     limits = [512]
     if tokenizer.model_max_length < 10**9:
         limits.append(int(tokenizer.model_max_length))
-    positions = getattr(config, "max_position_embeddings", None)
-    if positions:
-        # RoBERTa's positions start after the padding index.
-        offset = (config.pad_token_id or 0) + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
-        limits.append(int(positions) - offset)
-    return min(limits)
+    positions = position_limit(config)
+    return min(limits if positions is None else [*limits, positions])
 
 
 def _load_classifier(config: CrossEncoderConfig, saved: dict[str, Any] | None) -> Any:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pairstill.representation import Representation
 from pairstill.students.base import Prepared, Student, as_tensors
+from pairstill.students.encoders.pretrained import check_max_lengths
 from pairstill.students.encoders.transformer import EncoderConfig, Keep, TransformerEncoder
 from pairstill.students.heads.base import Head
 from pairstill.students.heads.similarity_skip import SimilaritySkip
@@ -43,6 +44,7 @@ class DualEncoder(Student):
         super().__init__(config, tokenizer)
         self.encoders = nn.ModuleList(encoders)
         self.keeps = tuple(keeps)
+        check_max_lengths(encoders[0].model.config, self.max_lengths, tokenizer.num_special_tokens_to_add(False) + 1)
         hidden = encoders[0].hidden_size
         self.dim = projection or hidden
         self.projections = nn.ModuleList(

@@ -39,13 +39,15 @@ def parse_config(name: str, values: dict[str, Any]) -> Any:
     kind = architecture(name).config_type
     _refuse_unknown(kind, values, name)
     try:
-        return TypeAdapter(kind).validate_python(values)
+        config = TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise InputError(
             f"the setting '{place}' of '{name}' is {first['input']!r}: {first['msg']}", expected=f"see {kind.__name__}"
         ) from None
+    _refuse_out_of_range(config, name)
+    return config
 
 
 def make_student(name: str, config: Any) -> Student:
@@ -119,7 +121,10 @@ def load_student(folder: str | Path) -> Student:
     if not weights.exists() or fingerprint_file(weights) != body["sha256"]:
         raise ArtefactError("the file is missing or does not have the checksum of config.json", file=weights)
     config = parse_config(body["architecture"], body["config"])
-    tokenizer = AutoTokenizer.from_pretrained(str(path))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(str(path))
+    except (OSError, ValueError) as error:
+        raise ArtefactError("the folder's tokenizer cannot be loaded", file=path / "tokenizer.json") from error
     student: Student = architecture(body["architecture"])(config, tokenizer, body["encoder_model"])
     try:
         student.load_state_dict(load_file(weights))
@@ -181,7 +186,7 @@ def _refuse_unknown(kind: Any, values: dict[str, Any], name: str, place: str = "
     hints, known = get_type_hints(kind), [one.name for one in fields(kind)]
     for key, value in values.items():
         if key not in known:
-            close = get_close_matches(key, known, 1)
+            close = get_close_matches(str(key), known, 1)
             raise InputError(
                 f"'{name}' has no setting '{place}{key}'",
                 expected=f"one of {', '.join(place + one for one in known)}",
@@ -189,3 +194,21 @@ def _refuse_unknown(kind: Any, values: dict[str, Any], name: str, place: str = "
             )
         if isinstance(value, dict) and is_dataclass(hints[key]):
             _refuse_unknown(hints[key], value, name, f"{place}{key}.")
+
+
+def _refuse_out_of_range(config: Any, name: str, place: str = "") -> None:
+    """Every whole number among the settings counts something that must be there; shares are below 1."""
+    from dataclasses import fields, is_dataclass
+
+    for one in fields(config):
+        value, expected = getattr(config, one.name), None
+        if is_dataclass(value):
+            _refuse_out_of_range(value, name, f"{place}{one.name}.")
+        elif isinstance(value, tuple) and (not value or min(value) < 1):
+            expected = "one or more numbers of 1 or more"
+        elif isinstance(value, int) and not isinstance(value, bool) and value < 1:
+            expected = "1 or more"
+        elif isinstance(value, float) and not 0 <= value < 1:
+            expected = "0 or more, below 1"
+        if expected is not None:
+            raise InputError(f"the setting '{place}{one.name}' of '{name}' is {value!r}", expected=expected)

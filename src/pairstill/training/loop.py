@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -14,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pairstill.errors import ArtefactError
-from pairstill.files import fingerprint_json, read_json, write_json
+from pairstill.errors import ArtefactError, InputError
+from pairstill.files import fingerprint_json, read_json, write_json, write_text
 from pairstill.losses import DistillationLoss, Targets
 from pairstill.students import Student
 from pairstill.students.encoders.pretrained import precision_context
@@ -119,6 +120,7 @@ def fit(
 
     Raises:
         ArtefactError: `folder` was started with other data or settings.
+        InputError: The loss is no longer a number.
     """
     folder.mkdir(parents=True, exist_ok=True)
     main = accelerator is None or accelerator.is_main_process
@@ -155,24 +157,26 @@ def fit(
     while state["step"] < steps and not (settings.patience is not None and state["since"] >= settings.patience):
         step = state["step"]
         rows = _rows_of_step(data.tuples, settings, step, rows_in_all, orders)
-        mine = (
-            rows if accelerator is None else np.array_split(rows, accelerator.num_processes)[accelerator.process_index]
-        )
+        mine, share = _share(data.tuples, rows, accelerator)
         rate = _rate(step, steps, settings.warmup)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         with precision_context(settings.precision, student.device.type):
             logits = stepper(data.tuples.index[mine])
         value = loss(logits, data.targets(mine, student.device))
-        torch.autograd.backward(value)
+        if not math.isfinite(float(value.detach())):
+            raise InputError(
+                f"the loss is {float(value.detach())} after {step * settings.batch_size:,} tuples: the training diverges",
+                fix="Lower the learning rates",
+            )
+        torch.autograd.backward(value * share)
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(trained, settings.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         state["step"] = step + 1
-        state["texts"] += int(
-            sum(len(np.unique(data.tuples.index[mine, column])) for column in range(student.field_count))
-        )
+        texts = sum(len(np.unique(data.tuples.index[mine, column])) for column in range(student.field_count))
+        state["texts"] += texts / len(mine) * len(rows)
         state["losses"].append(float(value.detach()))
         if validation is not None and (state["step"] % every == 0 or state["step"] == steps):
             _look(state, validation, looker, settings, folder, began, main, accelerator)
@@ -223,19 +227,20 @@ def _look(
     entry = {
         "pairs": state["step"] * settings.batch_size,
         "loss": float(np.mean(state["losses"])),
-        validation.name: round(value, 6),
+        validation.name: round(value, 6) if math.isfinite(value) else None,
         "seconds": round(time.perf_counter() - began, 1),
     }
     state["history"].append(entry)
     state["losses"] = []
     state["since"] += 1
     if state["best"] is None or value > state["best"]:
-        state.update(best=value, best_step=state["step"], since=0)
+        # An undefined metric (Pearson of equal scores) is no best value, but the weights must be kept.
+        state.update(best=value if math.isfinite(value) else None, best_step=state["step"], since=0)
         if main:
             write_weights(folder / "best.safetensors", looker.student.state_dict())
     if main:
-        with (folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps(entry) + "\n")
+        # Whole, so that looks repeated after an interruption stand in it once.
+        write_text(folder / "log.jsonl", "".join(json.dumps(one) + "\n" for one in state["history"]))
         logger.info("%s", entry)
     if accelerator is not None and accelerator.trackers:
         accelerator.log({"loss": entry["loss"], validation.name: value}, step=entry["pairs"])
@@ -256,6 +261,20 @@ def _rows_of_step(
         parts.append(part)
         start += len(part)
     return np.concatenate(parts)
+
+
+def _share(tuples: Tuples, rows: np.ndarray, accelerator: Any) -> tuple[np.ndarray, float]:
+    """This process's rows of a step, and the factor on its loss that makes the mean over processes the step's loss."""
+    if accelerator is None or accelerator.num_processes == 1:
+        return rows, 1.0
+    mine = np.array_split(rows, accelerator.num_processes)[accelerator.process_index]
+    if not len(mine):
+        # A last step may have fewer rows than there are processes; everyone must take part in it.
+        return rows[:1], 0.0
+    if tuples.weights is None:
+        return mine, accelerator.num_processes * len(mine) / len(rows)
+    whole = max(float(tuples.weights[rows].sum()), 1e-12)
+    return mine, accelerator.num_processes * float(tuples.weights[mine].sum()) / whole
 
 
 def _rate(step: int, steps: int, warmup: float) -> float:

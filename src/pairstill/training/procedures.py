@@ -103,7 +103,7 @@ class DistillationResult:
     def best(self) -> float | None:
         """The validation metric that the student ends with."""
         values = [one.best for one in (self.stage1, self.stage2) if one is not None and one.best is not None]
-        return values[-1] if values else None
+        return max(values, default=None)
 
 
 def distil(
@@ -134,8 +134,12 @@ def distil(
         validation: Chooses the best state of each stage; None keeps the last.
         accelerator: For several processes or trackers.
         progress_of: Gives the progress callable of a named step.
+
+    Raises:
+        InputError: No stage would train anything, or the student gives other outputs than the teacher or the labels.
     """
     student.check_fields(tuple_set)
+    _check_plan(student, data, loss, plan, tuple_set.labels.outputs)
     folder.mkdir(parents=True, exist_ok=True)
     first: FitResult | None = None
     before: dict[str, torch.Tensor] | None = None
@@ -161,6 +165,24 @@ def distil(
     result = DistillationResult(first, second)
     write_json(folder / "distillation.json", asdict(result))
     return result
+
+
+def _check_plan(
+    student: Student, data: TrainingData, loss: DistillationLoss, plan: DistillationPlan, label_outputs: int
+) -> None:
+    if plan.stage2 is None and (plan.stage1 is None or not student.encoder_modules()):
+        raise InputError(
+            f"no stage would train this {student.name}",
+            expected="stage 2; a student whose encoder reads the whole tuple has no stage 1",
+        )
+    learnt = {}
+    if data.teacher_logits is not None and loss.hard_weight < 1:
+        learnt["teacher gives"] = data.teacher_logits.shape[1]
+    if data.teacher_logits is None or (loss.hard_weight > 0 and data.tuples.labels is not None):
+        learnt["labels have"] = label_outputs
+    for source, outputs in learnt.items():
+        if outputs != student.outputs:
+            raise InputError(f"the student gives {student.outputs} outputs, the {source} {outputs}")
 
 
 def discard_encoder_outputs(folder: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pairstill.errors import InputError
+
 
 @dataclass(frozen=True)
 class TrainingSettings:
@@ -45,6 +47,12 @@ class TrainingSettings:
     patience: int | None = None
     checkpoint_every_s: float = 60.0
     log_every: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("pairs", "batch_size", "cluster_rows", "evaluate_every", "patience"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"the training's {name} is {value}", expected="1 or more")
 
     @property
     def steps(self) -> int:

@@ -9,7 +9,7 @@ import torch
 
 from pairstill.errors import InputError
 from pairstill.losses import DistillationLoss, Targets
-from pairstill.metrics.base import Metric, Predictions
+from pairstill.metrics.base import Metric, Predictions, Relevance
 from pairstill.metrics.catalogue import default_metrics
 from pairstill.students.encoders.pretrained import precision_context
 from pairstill.training.sources import TupleScorer
@@ -25,12 +25,14 @@ class Validation:
         metric: On the labels; None measures the agreement with the teacher (minus the loss).
         kind: Of the labels.
         teacher_logits: `(rows, outputs)` for the agreement; None where labels are used.
+        relevance: How ranking metrics read the labels; None reads them as binary.
     """
 
     tuples: Tuples
     metric: Metric | None
     kind: str
     teacher_logits: np.ndarray | None = None
+    relevance: Relevance | None = None
 
     @classmethod
     def on_labels(
@@ -45,7 +47,7 @@ class Validation:
             limit: Look at so many whole groups' rows at most, spread evenly; None looks at all.
 
         Raises:
-            InputError: The split has no labels.
+            InputError: The split has no labels, or they leave the metric undefined.
         """
         tuples = tuple_set.split(split)
         if tuples.labels is None or np.isnan(tuples.labels).all():
@@ -55,7 +57,22 @@ class Validation:
             codes = np.unique(tuples.groups)
             kept = codes[:: max(1, round(len(tuples) / limit))]
             tuples = tuples.take(np.flatnonzero(np.isin(tuples.groups, kept)))
-        return cls(tuples, metric or default_metrics(tuple_set.labels.kind)[0], tuple_set.labels.kind)
+        labels = tuple_set.labels
+        chosen = cls(tuples, metric or default_metrics(labels.kind)[0], labels.kind, None, Relevance.of(labels))
+        logits = np.random.default_rng(0).standard_normal((len(tuples), labels.outputs))
+        tried = chosen.metric.measure(chosen.predictions(logits))  # type: ignore[union-attr]
+        if tried.value is None:
+            raise InputError(
+                f"{chosen.name} is not defined on the split '{split}': {tried.reason}",
+                fix="Choose another metric, or label other rows",
+            )
+        return chosen
+
+    def predictions(self, logits: np.ndarray) -> Predictions:
+        """Logits `(rows, outputs)` beside the labels of the rows."""
+        return Predictions.of(
+            logits, self.tuples.labels, self.tuples.groups, self.kind, relevance=self.relevance  # type: ignore[arg-type]
+        )  # fmt: skip
 
     @property
     def name(self) -> str:
@@ -79,9 +96,9 @@ class Validation:
                 torch.from_numpy(logits), Targets(teacher_logits=torch.from_numpy(self.teacher_logits))
             )
             return -float(loss)
-        measured = self.metric.measure(
-            Predictions.of(logits, self.tuples.labels, self.tuples.groups, self.kind)  # type: ignore[arg-type]
-        )
+        if not np.isfinite(logits).all():
+            raise InputError("a logit is not a finite number: the training diverges", fix="Lower the learning rates")
+        measured = self.metric.measure(self.predictions(logits))
         if measured.value is None:
             return float("-inf")
         return measured.value if self.metric.higher_is_better else -measured.value

@@ -87,6 +87,32 @@ def load_tokenizer(base: str) -> Any:
     return tokenizer
 
 
+def position_limit(config: Any) -> int | None:
+    """Most tokens that a transformer has positions for; None where its configuration says nothing."""
+    positions = getattr(config, "max_position_embeddings", None)
+    if not positions:
+        return None
+    # RoBERTa's positions start after the padding index.
+    offset = (config.pad_token_id or 0) + 1 if config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
+    return int(positions) - offset
+
+
+def check_max_lengths(config: Any, max_lengths: Sequence[int], least: int) -> None:
+    """Raise `InputError` where a maximum length leaves no room for text, or is beyond the base's positions.
+
+    Args:
+        config: The transformer's configuration.
+        max_lengths: Tokens, special ones counted.
+        least: The special tokens and one token of each text.
+    """
+    limit = position_limit(config)
+    for one in max_lengths:
+        if one < least or (limit is not None and one > limit):
+            raise InputError(
+                f"the maximum length is {one} tokens", expected=f"{least} to {limit}" if limit else f"{least} or more"
+            )
+
+
 def load_encoder(base: str, layers: int | None = None, dropout: float = 0.0, shape: str | None = None) -> nn.Module:
     """The encoder of a base in float32, without its pooler.
 
