@@ -22,45 +22,63 @@ def mine(
     max_length: Annotated[int, typer.Option(help="Tokens that the encoder reads.")] = 128,
     neighbours: Annotated[int, typer.Option(help="Negatives are sampled from so many nearest passages.")] = 30,
     ceiling: Annotated[float | None, typer.Option(help="Only passages less similar than this are negatives.")] = None,
-    negatives_per_positive: Annotated[int, typer.Option(help="0 leaves labelled rows as they are.")] = 1,
+    ceiling_quantile: Annotated[
+        float | None, typer.Option(help="Instead: this quantile of the training candidates' similarities.")
+    ] = None,
+    negatives_per_positive: Annotated[float, typer.Option(help="0 leaves labelled rows as they are.")] = 1,
     transfer: Annotated[int, typer.Option(help="Nearest passages per query without labels; 0 makes none.")] = 50,
     transfer_pairs: Annotated[int | None, typer.Option(help="At most so many transfer pairs.")] = None,
+    transfer_split: Annotated[
+        list[str] | None, typer.Option(help="Split whose queries get transfer pairs; train if left out. Repeatable.")
+    ] = None,
+    query_field: Annotated[str | None, typer.Option(help="Field that asks; the first if left out.")] = None,
+    passage_field: Annotated[str | None, typer.Option(help="Field that is searched; the other if left out.")] = None,
     seed: Annotated[int, typer.Option(help="Of what is sampled.")] = 0,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Keep vectors here, to resume after an interruption or to mine again.")
+    ] = None,
 ) -> None:
     """Mine hard negatives and a transfer set from the nearest passages of each query."""
     from typing import Any
 
+    from pairstill.cli.flags import refuse_flags
+    from pairstill.cli.progress import progress_bar
     from pairstill.cli.training import progress_steps, resolve_precision
     from pairstill.errors import InputError
+    from pairstill.mining import MiningSettings, check_mining, mine_tuple_set, python_source_pairs
     from pairstill.tuples import TupleSet
 
     if (tuples is None) == (python_sources is None):
         raise InputError(
             "give one of --tuples and --python-sources", expected="a tuple set with positives, or Python sources"
         )
-    if by not in ("encoder", "bm25"):
-        raise InputError(f"--by is '{by}'", expected="encoder or bm25")
+    if tuples is not None and tuples.resolve() == out.resolve():
+        raise InputError("--out is the folder of --tuples", file=out, fix="Choose another folder")
+    if tuples is not None:
+        refuse_flags({"--queries": queries}, "it is of --python-sources")
     kind: Any = by
+    computed: Any = resolve_precision(precision)
+    settings = MiningSettings(
+        by=kind, encoder=encoder, max_length=max_length, neighbours=neighbours, ceiling=ceiling,
+        ceiling_quantile=ceiling_quantile, negatives_per_positive=negatives_per_positive, transfer=transfer,
+        transfer_pairs=transfer_pairs, transfer_splits=tuple(transfer_split or ("train",)), query_field=query_field,
+        passage_field=passage_field, precision=computed, seed=seed,
+    )  # fmt: skip
+    settings.check()
     if tuples is not None:
         tuple_set = TupleSet.load(tuples)
     else:
-        from pairstill.mining.python_sources import python_source_pairs
-
-        tuple_set = python_source_pairs(str(python_sources), queries=queries, seed=seed)
+        with progress_bar("Reading", "files") as progress:
+            tuple_set = python_source_pairs(str(python_sources), queries=queries, seed=seed, progress=progress)
+    check_mining(tuple_set, settings)
 
     from pairstill.machine import set_threads
-    from pairstill.mining.mine import MiningSettings, mine_tuple_set
 
     set_threads(threads)
-    settings = MiningSettings(
-        by=kind, encoder=encoder, max_length=max_length, neighbours=neighbours, ceiling=ceiling,
-        negatives_per_positive=negatives_per_positive, transfer=transfer, transfer_pairs=transfer_pairs,
-        precision=resolve_precision(precision), seed=seed,
-    )  # fmt: skip
     with progress_steps() as progress_of:
-        mined = mine_tuple_set(tuple_set, settings, progress_of=progress_of)
+        mined = mine_tuple_set(tuple_set, settings, work=work, progress_of=progress_of)
     mined.save(out)
     counts = ", ".join(f"{count:,} {what}" for what, count in mined.provenance["mining"]["counts"].items())
     print(f"tuple set: {out}   {counts}")

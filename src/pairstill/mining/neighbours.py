@@ -1,92 +1,172 @@
-"""The k nearest passages of each query, exactly, without ever holding all similarities."""
+"""The nearest passages of queries, exactly, in memory that does not grow with queries x passages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-Progress = Callable[[int, int], None]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+QUERY_BLOCK = 2_048
+PASSAGE_BLOCK = 8_192
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Nearest items of each query, nearest first.
+    """Nearest passages, the best first; equal similarities by passage number.
 
     Attributes:
-        items: `(queries, k)` int64 rows of the searched collection; -1 where there are fewer than k.
-        similarities: `(queries, k)` float32; -inf where there is no item.
+        items: `(queries, depth)` int32 passage numbers; -1 where a query has fewer.
+        similarities: `(queries, depth)` float32; -inf where `items` is -1.
     """
 
     items: np.ndarray
     similarities: np.ndarray
 
 
-def dense_neighbours(
+def nearest_by_dot(
     queries: np.ndarray,
-    passages: np.ndarray,
-    k: int,
+    passages: np.ndarray | Blocks,
+    depth: int,
     *,
-    query_block: int = 512,
-    passage_block: int = 65_536,
-    progress: Progress | None = None,
+    query_block: int = QUERY_BLOCK,
+    passage_block: int = PASSAGE_BLOCK,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Neighbours:
-    """Exact search by dot product in blocks of queries by passages; ties go to the earlier passage.
+    """Exact nearest neighbours by dot product.
+
+    One block of similarities is held at a time (64 MiB with the default sizes), besides the result; the whole matrix
+    never exists. `passages` may be a memory map.
 
     Args:
-        queries: `(queries, dim)` float.
-        passages: `(passages, dim)` float, possibly mapped from disk in float16.
-        k: Neighbours per query.
-        query_block: Queries at once; with `passage_block` it bounds the memory.
-        passage_block: Passages at once.
-        progress: Called with (queries done, queries).
+        queries: `(queries, dim)` floats.
+        passages: `(passages, dim)` floats, or an object with `len` and row slices.
+        depth: Neighbours a query.
+        query_block: Queries at a time.
+        passage_block: Passages at a time.
+        progress: Called with (queries done, in all).
     """
-    count = min(k, len(passages))
-    items = np.full((len(queries), k), -1, dtype=np.int64)
-    best = np.full((len(queries), k), -np.inf, dtype=np.float32)
-    for low in range(0, len(passages), passage_block):
-        block = np.asarray(passages[low : low + passage_block], dtype=np.float32).T
-        for start in range(0, len(queries), query_block):
-            rows = slice(start, min(start + query_block, len(queries)))
-            similarities = np.asarray(queries[rows], dtype=np.float32) @ block
-            keep = min(count, block.shape[1])
-            part = (
-                np.argpartition(-similarities, keep - 1, axis=1)[:, :keep]
-                if keep < block.shape[1]
-                else np.arange(keep)[None]
-            )
-            part = np.broadcast_to(part, (similarities.shape[0], keep))
-            values = np.concatenate([best[rows], np.take_along_axis(similarities, part, axis=1)], axis=1)
-            numbers = np.concatenate([items[rows], part + low], axis=1)
-            order = np.lexsort((np.where(numbers < 0, np.iinfo(np.int64).max, numbers), -values), axis=1)[:, :k]
-            best[rows] = np.take_along_axis(values, order, axis=1)
-            items[rows] = np.take_along_axis(numbers, order, axis=1)
+    import torch
+
+    depth = min(depth, len(passages))
+    items = np.full((len(queries), depth), -1, dtype=np.int32)
+    similarities = np.full((len(queries), depth), -np.inf, dtype=np.float32)
+    done = 0
+    for start in range(0, len(queries), query_block):
+        left = torch.from_numpy(np.ascontiguousarray(queries[start : start + query_block])).float()
+        rows = slice(start, start + len(left))
+        for first in range(0, len(passages), passage_block):
+            right = torch.from_numpy(np.array(passages[first : first + passage_block])).float()
+            block = left @ right.T
+            _merge(items[rows], similarities[rows], block, first, depth)
+            done += block.numel()
             if progress is not None:
-                done = low * len(queries) + rows.stop * block.shape[1]
-                progress(done // max(len(passages), 1), len(queries))
-    return Neighbours(items, best)
+                progress(done // len(passages), len(queries))
+    return Neighbours(items, similarities)
 
 
-def bm25_neighbours(
-    queries: Sequence[str], passages: Sequence[str], k: int, *, progress: Progress | None = None
+class Blocks:
+    """Rows of several arrays one after the other, read by slices, so that shards on disk look like one matrix."""
+
+    def __init__(self, parts: list[np.ndarray]) -> None:
+        self.parts = parts
+        self.starts = np.cumsum([0, *(len(part) for part in parts)])
+
+    def __len__(self) -> int:
+        """Rows in all."""
+        return int(self.starts[-1])
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """The rows of a slice without step."""
+        start, stop, _ = rows.indices(len(self))
+        found = [
+            part[max(start - offset, 0) : stop - offset]
+            for part, offset in zip(self.parts, self.starts, strict=False)
+            if offset < stop and offset + len(part) > start
+        ]
+        return np.concatenate(found) if found else self.parts[0][:0]
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Rows by number, in the order asked for."""
+        out = np.empty((len(rows), self.parts[0].shape[1]), dtype=self.parts[0].dtype)
+        owner = np.searchsorted(self.starts, rows, side="right") - 1
+        for number in np.unique(owner):
+            here = owner == number
+            out[here] = self.parts[number][rows[here] - self.starts[number]]
+        return out
+
+
+def _merge(items: np.ndarray, similarities: np.ndarray, block: Tensor, first: int, depth: int) -> None:
+    """Put what is nearer in a block of later passages into the running result, in place."""
+    import torch
+
+    # Passages come in order, so an equal similarity of a later one never wins.
+    floor = torch.from_numpy(similarities[:, -1].copy())[:, None]
+    better = block > floor
+    if int(better.sum()) > 4 * depth * len(block) and block.shape[1] > depth:
+        better &= block >= torch.topk(block, depth, dim=1).values[:, -1:]
+    row, column = (one.numpy() for one in torch.nonzero(better, as_tuple=True))
+    if not len(row):
+        return
+    touched, inverse = np.unique(row, return_inverse=True)
+    values = block[torch.from_numpy(row), torch.from_numpy(column)].numpy()
+    all_rows = np.concatenate([np.repeat(np.arange(len(touched)), depth), inverse])
+    all_items = np.concatenate([items[touched].ravel(), (column + first).astype(np.int32)])
+    all_values = np.concatenate([similarities[touched].ravel(), values])
+    # A stable sort keeps passages of equal similarity in their order; empty places have -inf and go last.
+    order = np.lexsort((-all_values, all_rows))
+    starts = np.searchsorted(all_rows[order], np.arange(len(touched)))
+    chosen = order[starts[:, None] + np.arange(depth)]
+    items[touched], similarities[touched] = all_items[chosen], all_values[chosen]
+
+
+def nearest_by_bm25(
+    queries: Iterable[str],
+    query_count: int,
+    passages: list[str],
+    depth: int,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Neighbours:
-    """The k best passages by BM25 (Lucene's variant, English stop words left out); unmatched places are -1."""
-    import bm25s
+    """Nearest passages by BM25 (bm25s, Lucene's form); a passage that shares no word with the query is none.
 
-    retriever = bm25s.BM25()
-    retriever.index(bm25s.tokenize(list(passages), stopwords="en", show_progress=False), show_progress=False)
-    items = np.full((len(queries), k), -1, dtype=np.int64)
-    best = np.full((len(queries), k), -np.inf, dtype=np.float32)
-    count = min(k, len(passages))
-    for start in range(0, len(queries), 1024):
-        tokens = bm25s.tokenize(
-            list(queries[start : start + 1024]), stopwords="en", return_ids=False, show_progress=False
-        )
-        found, scores = retriever.retrieve(tokens, k=count, show_progress=False)
-        hit = scores > 0
-        items[start : start + 1024, :count] = np.where(hit, found, -1)
-        best[start : start + 1024, :count] = np.where(hit, scores, -np.inf)
+    Memory: the index, and one number a passage.
+
+    Raises:
+        MissingExtraError: bm25s is not installed.
+    """
+    try:
+        import bm25s
+    except ImportError:
+        from pairstill.errors import MissingExtraError
+
+        raise MissingExtraError("bm25s", "train") from None
+    depth = min(depth, len(passages))
+    items = np.full((query_count, depth), -1, dtype=np.int32)
+    similarities = np.full((query_count, depth), -np.inf, dtype=np.float32)
+    retriever = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
+    retriever.index(bm25s.tokenize(passages, stopwords=None, show_progress=False), show_progress=False)
+    for number, query in enumerate(queries):
+        tokens = bm25s.tokenize(query, stopwords=None, return_ids=False, show_progress=False)[0]
+        known = [token for token in tokens if token in retriever.vocab_dict]
+        if known:
+            scores = np.asarray(retriever.get_scores(known), dtype=np.float32)
+            found = _top(scores, depth)
+            items[number, : len(found)] = found
+            similarities[number, : len(found)] = scores[found]
         if progress is not None:
-            progress(min(start + 1024, len(queries)), len(queries))
-    return Neighbours(items, best)
+            progress(number + 1, query_count)
+    return Neighbours(items, similarities)
+
+
+def _top(scores: np.ndarray, depth: int) -> np.ndarray:
+    """Numbers of the `depth` highest positive scores, the best first, equal ones by number."""
+    if depth < len(scores):
+        least = np.partition(scores, len(scores) - depth)[len(scores) - depth]
+        candidates = np.flatnonzero((scores >= least) & (scores > 0))
+    else:
+        candidates = np.flatnonzero(scores > 0)
+    return candidates[np.argsort(-scores[candidates], kind="stable")][:depth]

@@ -1,0 +1,125 @@
+"""Which Python files the built-in corpus is read from."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pairstill.errors import InputError
+
+MAX_BYTES = 400_000
+"""Larger files are generated tables or bundles; they would cost most of the time and give few sentences."""
+
+SKIPPED_FOLDERS = {
+    "build", "dist", "dist-packages", "ensurepip", "env", "extern", "externals", "fixtures", "idle_test", "idlelib", "lib2to3",
+    "node_modules", "site-packages", "test", "testing", "tests", "third_party", "thirdparty", "turtledemo", "vendor",
+    "vendored", "venv",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, order=True)
+class PythonFile:
+    """A module's source.
+
+    Attributes:
+        module: Dotted name, such as `pathlib` or `torch.nn.functional`.
+        path: Its file.
+        package: What it belongs to: `python` for the standard library, the distribution's name, or a folder's name.
+    """
+
+    module: str
+    path: Path
+    package: str
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Files to read, sorted by module name, and what they are.
+
+    Attributes:
+        files: The files.
+        versions: Package -> version; empty for folders of the user.
+        skipped_large: Files left out because they have more than `MAX_BYTES`.
+    """
+
+    files: tuple[PythonFile, ...]
+    versions: dict[str, str]
+    skipped_large: int
+
+
+def installed_sources() -> Sources:
+    """The standard library and the distributions installed in the running environment, without Pairstill itself.
+
+    Tests, vendored copies and private modules are left out.
+    """
+    import platform
+
+    files: list[PythonFile] = []
+    versions = {"python": platform.python_version()}
+    large = _collect(files, Path(sysconfig.get_paths()["stdlib"]), "", "python")
+    owners = importlib.metadata.packages_distributions()
+    folders = dict.fromkeys(Path(sysconfig.get_paths()[key]) for key in ("purelib", "platlib"))
+    for top, names in sorted(owners.items()):
+        name = sorted(names)[0]
+        if top == "pairstill" or _is_skipped(top):
+            continue
+        for folder in folders:
+            before = len(files)
+            if (folder / top).is_dir():
+                large += _collect(files, folder / top, top, name)
+            elif (folder / f"{top}.py").is_file():
+                files.append(PythonFile(top, folder / f"{top}.py", name))
+            if len(files) > before:
+                versions[name] = importlib.metadata.version(name)
+    return Sources(tuple(sorted(set(files))), versions, large)
+
+
+def folder_sources(roots: Sequence[Path]) -> Sources:
+    """The Python files below folders of the user.
+
+    Raises:
+        InputError: A folder does not exist, or holds no Python source.
+    """
+    files: list[PythonFile] = []
+    large = 0
+    for root in roots:
+        if not root.is_dir():
+            raise InputError("the folder of Python sources does not exist", file=root)
+        before = len(files)
+        large += _collect(files, root, "", root.resolve().name)
+        if len(files) == before:
+            raise InputError(
+                "the folder has no Python sources", file=root,
+                expected="public modules (*.py); tests, vendored copies, environments and names with a leading underscore "
+                "are left out",
+            )  # fmt: skip
+    return Sources(tuple(sorted(set(files))), {}, large)
+
+
+def _is_skipped(name: str) -> bool:
+    return name.startswith(("_", ".", "test_")) or name in SKIPPED_FOLDERS or name.endswith((".egg-info", "_test"))
+
+
+def _collect(files: list[PythonFile], root: Path, prefix: str, package: str) -> int:
+    """Append the public modules below `root`; returns how many were too large."""
+    large = 0
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(
+            name for name in folders if not _is_skipped(name) and not Path(folder, name, "pyvenv.cfg").exists()
+        )
+        parts = Path(folder).relative_to(root).parts
+        for name in names:
+            stem = name.removesuffix(".py")
+            if stem == name or stem == "conftest" or (stem != "__init__" and _is_skipped(stem)):
+                continue
+            path = Path(folder, name)
+            if path.stat().st_size > MAX_BYTES:
+                large += 1
+                continue
+            pieces = [*([prefix] if prefix else []), *parts, *([] if stem == "__init__" else [stem])]
+            files.append(PythonFile(".".join(pieces) or root.name, path, package))
+    return large

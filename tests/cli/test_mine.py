@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mining_samples import positives, write_sources
+from pairstill.mining import MiningSettings, mine_tuple_set
+from pairstill.tuples import TupleSet
+
+
+def pairstill(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pairstill", *map(str, arguments)], capture_output=True, text=True, check=False,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+
+
+def test_mine_a_tuple_set_with_an_encoder(tmp_path: Path, base: Path) -> None:
+    positives().save(tmp_path / "set")
+    ran = pairstill(
+        "mine", "--tuples", tmp_path / "set", "--out", tmp_path / "out", "--encoder", base, "--neighbours", 8,
+        "--max-length", 16, "--transfer", 5, "--transfer-pairs", 20, "--precision", "float32", "--work", tmp_path / "work",
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert "20 negatives" in ran.stdout
+    assert "20 transfer" in ran.stdout
+    assert "Encoding passages" in ran.stderr
+    mined = TupleSet.load(tmp_path / "out")
+    assert len(mined.split("transfer")) == 20
+    assert (mined.split("test").labels == 0).sum() == 4
+    settings = MiningSettings(encoder=str(base), neighbours=8, max_length=16, transfer=5, transfer_pairs=20)
+    assert mine_tuple_set(positives(), settings).fingerprint == mined.fingerprint
+
+
+def test_mine_a_folder_of_sources_by_bm25(tmp_path: Path) -> None:
+    ran = pairstill(
+        "mine", "--python-sources", write_sources(tmp_path / "code"), "--queries", 12, "--out", tmp_path / "set",
+        "--by", "bm25", "--neighbours", 5, "--transfer", 3,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    mined = TupleSet.load(tmp_path / "set")
+    assert mined.provenance["source"]["corpus"] == "python-sources"
+    assert (mined.split().labels == 0).sum() > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give one of --tuples and --python-sources"),
+        (["--tuples", "{set}", "--python-sources", "installed"], "give one of --tuples and --python-sources"),
+        (["--tuples", "{set}", "--queries", "5"], "--queries has no effect here"),
+        (["--tuples", "{absent}"], "the folder does not exist"),
+        (["--tuples", "{out}"], "--out is the folder of --tuples"),
+        (["--tuples", "{set}", "--by", "magic"], "mining by 'magic' is unknown"),
+        (["--tuples", "{set}", "--precision", "half"], "the precision 'half' is unknown"),
+        (["--tuples", "{set}", "--passage-field", "pasage"], "Did you mean 'passage'"),
+        (["--tuples", "{set}", "--neighbours", "60"], "Ask for at most 49 neighbours"),
+        (["--tuples", "{set}", "--neighbours", "5", "--encoder", "./nothing"], "the folder of the base does not exist"),
+        (["--python-sources", "{absent}"], "the folder of Python sources does not exist"),
+    ],
+)
+def test_mistakes_get_one_line_and_exit_code_2(
+    tmp_path: Path,
+    arguments: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from pairstill.cli.app import main
+
+    positives().save(tmp_path / "set")
+    places = {"set": tmp_path / "set", "absent": tmp_path / "absent", "out": tmp_path / "out"}
+    filled = [one.format(**places) for one in arguments]
+    monkeypatch.setattr(sys, "argv", ["pairstill", "mine", "--out", str(tmp_path / "out"), *filled])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    shown = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert message in shown
+    assert "Traceback" not in shown
+    assert not (tmp_path / "out").exists()
