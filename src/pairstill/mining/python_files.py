@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import os
 import sysconfig
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,10 @@ from pairstill.errors import InputError
 
 MAX_BYTES = 400_000
 """Larger files are generated tables or bundles; they would cost most of the time and give few sentences."""
+
+MAX_PACKAGE_FILES = 400
+"""Of a larger installed distribution so many files are read, chosen by hash: parsing takes most of the time, and one
+library should not outweigh all others."""
 
 SKIPPED_FOLDERS = {
     "build", "dist", "dist-packages", "ensurepip", "env", "extern", "externals", "fixtures", "idle_test", "idlelib", "lib2to3",
@@ -44,17 +50,19 @@ class Sources:
         files: The files.
         versions: Package -> version; empty for folders of the user.
         skipped_large: Files left out because they have more than `MAX_BYTES`.
+        beyond_package_limit: Files left out because their distribution has more than `MAX_PACKAGE_FILES`.
     """
 
     files: tuple[PythonFile, ...]
     versions: dict[str, str]
     skipped_large: int
+    beyond_package_limit: int = 0
 
 
 def installed_sources() -> Sources:
     """The standard library and the distributions installed in the running environment, without Pairstill itself.
 
-    Tests, vendored copies and private modules are left out.
+    Tests, vendored copies and private modules are left out, and what a large distribution has beyond its limit.
     """
     import platform
 
@@ -75,7 +83,21 @@ def installed_sources() -> Sources:
                 files.append(PythonFile(top, folder / f"{top}.py", name))
             if len(files) > before:
                 versions[name] = importlib.metadata.version(name)
-    return Sources(tuple(sorted(set(files))), versions, large)
+    found = sorted(set(files))
+    kept = limit_packages(found, MAX_PACKAGE_FILES)
+    return Sources(tuple(kept), versions, large, len(found) - len(kept))
+
+
+def limit_packages(files: Sequence[PythonFile], limit: int) -> list[PythonFile]:
+    """At most `limit` files of each package, those with the lowest hash of the module's name; sorted."""
+    by_package: defaultdict[str, list[PythonFile]] = defaultdict(list)
+    for file in files:
+        by_package[file.package].append(file)
+    return sorted(file for group in by_package.values() for file in sorted(group, key=_hash)[:limit])
+
+
+def _hash(file: PythonFile) -> bytes:
+    return hashlib.blake2b(file.module.encode(), digest_size=8).digest()
 
 
 def folder_sources(roots: Sequence[Path]) -> Sources:

@@ -106,6 +106,7 @@ def _read(
     by_query, repeated, vague = _merged(pair for _, pairs in sorted(read) for pair in pairs)
     return by_query, {
         "files": len(files), "files_read": len(read), "files_not_parsed": unreadable, "files_too_large": sources.skipped_large,
+        "files_beyond_package_limit": sources.beyond_package_limit,
         "pairs_read": sum(len(pairs) for _, pairs in read), "repeated_passages_left_out": repeated,
         "vague_queries_left_out": vague,
     }  # fmt: skip
