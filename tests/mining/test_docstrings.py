@@ -122,7 +122,7 @@ def test_a_file_gives_its_documented_public_objects(tmp_path: Path) -> None:
     assert '"""' not in add.passage
 
 
-@pytest.mark.parametrize("content", [b"def oops(:\n", b"# \xe9\n", b"x = '\x00'\n"])
+@pytest.mark.parametrize("content", [b'"""Doc."""\ndef oops(:\n', b"# \xe9\n", b'x = """\x00"""\n'])
 def test_a_file_that_is_no_python_gives_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.py").write_bytes(content)
     assert documented_pairs(tmp_path / "x.py", "x") is None
