@@ -1,93 +1,107 @@
-"""One shard of a representation store: a safetensors file that is read through a memory map.
+"""The files of a store: safetensors, read through a memory map.
 
-The format is safetensors' own (a length, a JSON header, the arrays' bytes); the header is padded so that the arrays
-start at a multiple of 64 bytes, and vectors come first. Any safetensors reader opens it.
+The format is safetensors' own (a length, a JSON header, the arrays' bytes), so any reader of it opens them. The header is
+padded so that the arrays begin with a page, and wider elements come first, so that every array is aligned. The same
+arrays always give the same bytes.
 """
 
 from __future__ import annotations
 
 import json
-import mmap
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pairstill.errors import ArtefactError, InputError
+from pairstill.errors import ArtefactError
 from pairstill.files import write_atomic
-from pairstill.representation import ARRAYS
+from pairstill.store.mapping import Piece, map_pieces, open_file
 
-ALIGNMENT = 64
+# The largest page of the processors in use: maps begin with one.
+HEADER_UNIT = 16_384
+LARGEST_HEADER = 100_000_000
 # NumPy has no bfloat16: its bits are kept as unsigned 16-bit integers.
 STORED: dict[str, np.dtype[Any]] = {
     "F64": np.dtype("<f8"), "F32": np.dtype("<f4"), "F16": np.dtype("<f2"), "BF16": np.dtype("<u2"),
     "I64": np.dtype("<i8"), "I32": np.dtype("<i4"), "I16": np.dtype("<i2"), "I8": np.dtype("i1"), "U8": np.dtype("u1"),
+    "U32": np.dtype("<u4"), "U64": np.dtype("<u8"),
 }  # fmt: skip
-NAMES = {dtype: name for name, dtype in STORED.items() if name != "BF16"}
+
+Blocks = tuple[str, Sequence[np.ndarray]]
 
 
-def to_bfloat16(array: np.ndarray) -> np.ndarray:
-    """Round float32 to the nearest bfloat16 (ties to even), as uint16 bits; NaN stays NaN."""
-    bits = np.ascontiguousarray(array, dtype=np.float32).view(np.uint32)
-    rounded = ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
-    return np.where(np.isnan(array), np.uint16(0x7FC0), rounded)
+@dataclass(frozen=True)
+class FileArray:
+    """Where an array lies in a file.
+
+    Attributes:
+        dtype: safetensors' name of its type.
+        shape: Its shape.
+        piece: Its bytes.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    piece: Piece
+
+    def map(self) -> np.ndarray:
+        """The array, read-only, mapped."""
+        return map_pieces([self.piece]).view(STORED[self.dtype]).reshape(self.shape)
 
 
-def from_bfloat16(bits: np.ndarray) -> np.ndarray:
-    """Widen bfloat16 bits to float32; exact."""
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
-
-
-def write_shard(path: Path, arrays: Mapping[str, tuple[str, np.ndarray]]) -> None:
-    """Write arrays of equal first dimension atomically.
+def write_arrays(path: Path, arrays: Mapping[str, Blocks]) -> None:
+    """Write arrays atomically.
 
     Args:
         path: The file.
-        arrays: By name, (safetensors dtype, array in the NumPy dtype of `STORED`).
+        arrays: By name, (safetensors dtype, blocks in the NumPy dtype of `STORED` that make up the array one behind the
+            other along their first dimension).
     """
     header: dict[str, Any] = {}
     offset = 0
-    blocks = []
-    for name in [name for name in ARRAYS if name in arrays]:
-        dtype, array = arrays[name]
-        block = np.ascontiguousarray(array, dtype=STORED[dtype])
-        header[name] = {"dtype": dtype, "shape": list(block.shape), "data_offsets": [offset, offset + block.nbytes]}
-        offset += block.nbytes
-        blocks.append(block)
+    ordered: list[np.ndarray] = []
+    for name in sorted(arrays, key=lambda name: -STORED[arrays[name][0]].itemsize):
+        dtype, given = arrays[name]
+        blocks = [np.ascontiguousarray(block, dtype=STORED[dtype]) for block in given]
+        size = sum(block.nbytes for block in blocks)
+        shape = [sum(len(block) for block in blocks), *blocks[0].shape[1:]]
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [offset, offset + size]}
+        offset += size
+        ordered += blocks
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-(len(text) + 8) % ALIGNMENT)
+    text += b" " * (-(len(text) + 8) % HEADER_UNIT)
     with write_atomic(path) as file:
         file.write(len(text).to_bytes(8, "little"))
         file.write(text)
-        for block in blocks:
+        for block in ordered:
             file.write(block.reshape(-1).view(np.uint8).data)
 
 
-def open_shard(path: Path) -> dict[str, tuple[str, np.ndarray]]:
-    """Map a shard and return its arrays by name, (safetensors dtype, read-only array); nothing is read but the header.
+def read_header(path: Path) -> dict[str, FileArray]:
+    """Where the arrays of a file lie, by name; nothing else is read.
 
     Raises:
         ArtefactError: The file is missing, truncated or no safetensors file.
     """
+    descriptor = open_file(path)
     try:
-        with path.open("rb") as file:
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except FileNotFoundError:
-        raise ArtefactError("the shard is missing", file=path, fix="Write the store again: it resumes") from None
-    except ValueError:
-        raise ArtefactError("the shard is empty", file=path, fix="Write the store again") from None
-    try:
-        return _arrays(mapped)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ArtefactError(f"the shard cannot be read: {error}", file=path, fix="Write the store again") from None
+        return _read_header(path, descriptor, os.fstat(descriptor).st_size)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ArtefactError(f"the file cannot be read: {error}", file=path, fix="Write the store again") from None
+    finally:
+        os.close(descriptor)
 
 
-def _arrays(mapped: mmap.mmap) -> dict[str, tuple[str, np.ndarray]]:
-    size = int.from_bytes(mapped[:8], "little")
-    if size > len(mapped) - 8:
-        raise ValueError(f"its header should have {size} bytes and the file has {len(mapped)}")
-    header = json.loads(mapped[8 : 8 + size])
+def _read_header(path: Path, descriptor: int, file_size: int) -> dict[str, FileArray]:
+    if file_size < 8:
+        raise ValueError(f"it has {file_size} bytes")
+    size = int.from_bytes(os.pread(descriptor, 8, 0), "little")
+    if size > min(file_size - 8, LARGEST_HEADER):
+        raise ValueError(f"its header should have {size} bytes and the file has {file_size}")
+    header = json.loads(os.pread(descriptor, size, 8))
     header.pop("__metadata__", None)
     arrays = {}
     end = 0
@@ -96,49 +110,19 @@ def _arrays(mapped: mmap.mmap) -> dict[str, tuple[str, np.ndarray]]:
         dtype, shape = STORED.get(entry["dtype"]), tuple(entry["shape"])
         if dtype is None:
             raise ValueError(f"the type {entry['dtype']!r} of '{name}' is unknown")
-        count = int(np.prod(shape, dtype=np.int64))
+        if begin < end:
+            raise ValueError(f"'{name}' overlaps the array before it")
+        if not all(isinstance(one, int) and one >= 0 for one in (begin, stop, *shape)):
+            raise ValueError(f"the place of '{name}' is no place")
+        count = 1
+        for one in shape:
+            count *= one
         if begin != end or stop - begin != count * dtype.itemsize:
             raise ValueError(f"the bytes of '{name}' do not fit its shape")
         end = stop
-        if 8 + size + end > len(mapped):
-            raise ValueError(f"the file ends at byte {len(mapped)}, inside '{name}'")
-        arrays[name] = (entry["dtype"], np.frombuffer(mapped, dtype, count, 8 + size + begin).reshape(shape))
-    if 8 + size + end != len(mapped):
-        raise ValueError(f"the file has {len(mapped) - 8 - size - end} bytes more than its header says")
+        if 8 + size + end > file_size:
+            raise ValueError(f"the file ends at byte {file_size}, inside '{name}'")
+        arrays[name] = FileArray(entry["dtype"], shape, Piece(path, 8 + size + begin, stop - begin, file_size))
+    if 8 + size + end != file_size:
+        raise ValueError(f"the file has {file_size - 8 - size - end} bytes more than its header says")
     return arrays
-
-
-def to_stored(name: str, array: Any, dtype: str) -> tuple[str, np.ndarray]:
-    """Convert an array of a representation to (safetensors dtype, NumPy array) of a store.
-
-    Args:
-        name: Of the array; float vectors and similarity take the store's precision (rounded to nearest), all others keep
-            their own type, lengths int64.
-        array: NumPy array, or PyTorch tensor on any device.
-        dtype: The store's precision: float32, float16 or bfloat16.
-
-    Raises:
-        InputError: The type of the array cannot be stored.
-    """
-    is_vector = name in ("vectors", "similarity")
-    if not isinstance(array, np.ndarray):
-        tensor = array.detach().cpu()
-        if str(tensor.dtype) == "torch.bfloat16":
-            if is_vector and dtype == "bfloat16":
-                import torch
-
-                return "BF16", tensor.contiguous().view(torch.uint16).numpy()
-            tensor = tensor.float()
-        array = tensor.numpy()
-    if is_vector and array.dtype.kind == "f":
-        if dtype == "bfloat16":
-            return "BF16", to_bfloat16(array)
-        return (
-            ("F32", array.astype(np.float32, copy=False)) if dtype == "float32" else ("F16", array.astype(np.float16))
-        )
-    if name == "lengths":
-        return "I64", array.astype(np.int64, copy=False)
-    found = NAMES.get(array.dtype)
-    if found is None:
-        raise InputError(f"the array '{name}' has the type {array.dtype}", expected="floats or signed integers")
-    return found, array

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,171 +10,324 @@ import numpy as np
 import pyarrow as pa
 
 from pairstill.errors import ArtefactError, InputError
-from pairstill.files import read_manifest, read_parquet
-from pairstill.jobs import check_output
 from pairstill.representation import Representation
-from pairstill.store.shard_file import STORED, from_bfloat16, open_shard
+from pairstill.store.blocks import PREPARED, Block
+from pairstill.store.columns import spread
+from pairstill.store.files import StoreFiles
+from pairstill.store.ids import Ids, as_content_hash, as_ids, find_rows
+from pairstill.store.manifest import StoreManifest
+from pairstill.store.quantise import widened
+from pairstill.store.shard_file import STORED
 
 if TYPE_CHECKING:
     import torch
 
-FORMAT = "representation-store"
-FORMAT_VERSION = 1
+ATTEMPTS = 20
 
 
 class RepresentationStore:
-    """Representations of all items of one field, in shards of a fixed stride that are mapped into memory.
+    """One state of a store: representations of all items of one field, mapped into memory.
 
-    Open one with `RepresentationStore.open`, write one with `StoreWriter` or `write_store`. Rows are numbered from 0 in
-    the order in which they were written.
+    Open one with `RepresentationStore.open`, write one with `StoreWriter` or `write_store`, change one with `StoreEditor`.
+    Rows are numbered from 0 in the order in which they were written, deleted items left out. What is opened stays as it is
+    whatever is written afterwards; row numbers hold for this object, ids for ever.
 
     Attributes:
         folder: Where it lies.
+        generation: Counts the states of the store from 1; every edit makes the next.
         encoder_fingerprint: Of the encoder that made it.
         field: Name of the field.
-        dtype: Precision of vectors: `float32`, `float16` or `bfloat16`; integer token ids keep their own type.
+        dtype: Precision of vectors: `float32`, `float16`, `bfloat16` or `int8`; integer token ids keep their own type.
+        stride: `fixed` (every item has the same number of entries) or `ragged`.
         provenance: What its writer noted.
+        prepared_fingerprint: Of what made the prepared part; None where nobody said.
 
     Example:
         >>> store = RepresentationStore.open("runs/store/query", encoder_fingerprint=mine)      # doctest: +SKIP
-        >>> store.gather(np.array([5, 2, 5])).vectors.shape                                      # doctest: +SKIP
-        (3, 16, 384)
+        >>> store.gather(store.find(["q5", "q2"])).vectors.shape                                 # doctest: +SKIP
+        (2, 16, 384)
     """
 
-    def __init__(
-        self, folder: Path, manifest: dict[str, Any], shards: Sequence[dict[str, tuple[str, np.ndarray]]]
-    ) -> None:
-        self.folder = folder
-        self.encoder_fingerprint: str = manifest["encoder_fingerprint"]
-        self.field: str = manifest["field"]
-        self.dtype: str = manifest["dtype"]
-        self.provenance: dict[str, Any] = manifest["provenance"]
-        self._arrays: dict[str, tuple[str, tuple[int, ...]]] = {
-            name: (entry["dtype"], tuple(entry["shape"])) for name, entry in manifest["arrays"].items()
-        }
-        self._shards = [{name: array for name, (_, array) in shard.items()} for shard in shards]
-        self._starts = np.concatenate([[0], np.cumsum([entry["rows"] for entry in manifest["shards"]])]).astype(
-            np.int64
-        )
-        self._ids_file: str | None = manifest["ids"]
+    def __init__(self, folder: Path, manifest: StoreManifest, files: StoreFiles) -> None:
+        self.folder, self.manifest, self._files = folder, manifest, files
+        self.generation = manifest.generation
+        self.encoder_fingerprint, self.field = manifest.encoder_fingerprint, manifest.field
+        self.dtype, self.stride = manifest.dtype, manifest.stride
+        self.provenance: Mapping[str, Any] = manifest.provenance
+        self.prepared_fingerprint = manifest.prepared_fingerprint
+        # Live row r is the row r + (deletions whose distance from their own number is at most r).
+        self._shifted = files.deleted - np.arange(len(files.deleted))
 
     @classmethod
     def open(
-        cls, folder: str | Path, encoder_fingerprint: str | None = None, *, checksums: bool = True
+        cls,
+        folder: str | Path,
+        encoder_fingerprint: str | None = None,
+        *,
+        prepared_fingerprint: str | None = None,
+        checksums: bool = True,
     ) -> RepresentationStore:
         """Open a store and check it.
 
         Args:
             folder: Written by `StoreWriter`.
             encoder_fingerprint: Of the encoder that is going to be used with it; None accepts any.
-            checksums: Whether to read every shard once and compare its checksum. Without, sizes and headers are checked.
+            prepared_fingerprint: Of what the prepared part must have been made by; None accepts any, or none.
+            checksums: Whether to read every file once and compare its checksum. Without, sizes and headers are checked,
+                and opening takes under a second for ten million items.
 
         Raises:
             ArtefactError: It is no store, is unfinished, newer, damaged, or was made by another encoder.
         """
         folder = Path(folder)
-        manifest = read_manifest(folder, FORMAT, FORMAT_VERSION)
-        if encoder_fingerprint is not None and manifest["encoder_fingerprint"] != encoder_fingerprint:
-            raise ArtefactError(
-                f"the store was made by another encoder ({manifest['encoder_fingerprint'][:12]})", file=folder,
-                expected=f"the encoder {encoder_fingerprint[:12]}", fix="Encode the items again into another folder",
-            )  # fmt: skip
-        shards = []
-        for entry in manifest["shards"]:
-            path = folder / entry["file"]
-            if checksums:
-                check_output(path, entry["bytes"], entry["sha256"])
-            shard = open_shard(path)
-            found = {name: [dtype, list(array.shape)] for name, (dtype, array) in shard.items()}
-            expected = {
-                name: [spec["dtype"], [entry["rows"], *spec["shape"]]] for name, spec in manifest["arrays"].items()
-            }
-            if found != expected:
-                raise ArtefactError(
-                    f"the shard holds {found}", file=path, expected=f"{expected}", fix="Write the store again"
-                )
-            shards.append(shard)
-        return cls(folder, manifest, shards)
+        for attempt in range(ATTEMPTS):
+            manifest = StoreManifest.load(folder)
+            for what, found, wanted in (
+                ("encoder", manifest.encoder_fingerprint, encoder_fingerprint),
+                ("head's prepared part", manifest.prepared_fingerprint, prepared_fingerprint),
+            ):
+                if wanted is not None and found != wanted:
+                    raise ArtefactError(
+                        f"the store was made by another {what} ({str(found)[:12]})", file=folder,
+                        expected=f"the {what} {wanted[:12]}", fix="Encode the items again into another folder",
+                    )  # fmt: skip
+            try:
+                return cls(folder, manifest, StoreFiles.open(folder, manifest, checksums=checksums))
+            except ArtefactError:
+                # A writer may have replaced the state, and compacting removed its files, while they were being opened.
+                if attempt + 1 == ATTEMPTS or StoreManifest.load(folder).generation == manifest.generation:
+                    raise
+        raise AssertionError("unreachable")
 
     def __len__(self) -> int:
-        """Number of items."""
-        return int(self._starts[-1])
+        """Number of items, deleted ones left out."""
+        return self.manifest.rows - len(self._files.deleted)
+
+    @property
+    def deleted(self) -> int:
+        """Items that are deleted and still occupy space; `compact` frees it."""
+        return len(self._files.deleted)
 
     @property
     def tokens(self) -> int:
-        """Vectors, or token ids, kept per item (the stride)."""
-        return self._arrays["vectors"][1][0]
+        """Vectors, or token ids, kept per item; where the stride is ragged, of the longest item that was written."""
+        return self.manifest.longest
 
     @property
     def dim(self) -> int | None:
         """Width of a vector; None where token ids are kept."""
-        shape = self._arrays["vectors"][1]
-        return shape[1] if len(shape) > 1 else None
+        shape = self.manifest.arrays["vectors"][1]
+        width = shape if self.stride == "ragged" else shape[1:]
+        return width[0] if width else None
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether ids were stored."""
+        return self.manifest.id_type is not None
 
     @property
     def ids(self) -> pa.Array | None:
-        """Ids of the items in row order; None where none were stored."""
-        if self._ids_file is None:
-            return None
-        column = read_parquet(self.folder / self._ids_file).column("id").combine_chunks()
-        return column.chunk(0) if isinstance(column, pa.ChunkedArray) else column
+        """Ids of the items in row order (large_string or int64); None where none were stored.
 
-    def bytes_per_item(self) -> int:
-        """Bytes that one item occupies, its length not counted."""
-        return sum(
-            STORED[dtype].itemsize * int(np.prod(shape, dtype=np.int64))
-            for name, (dtype, shape) in self._arrays.items()
-            if name != "lengths"
-        )
+        Mapped, not read, where the store was written at once and nothing was deleted; copied into memory otherwise.
+        """
+        if not self.has_ids:
+            return None
+        parts = [segment.array() for segment in self._files.segments]
+        ids = parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
+        return ids.take(pa.array(self._stored_rows(np.arange(len(self))))) if self.deleted else ids
+
+    def ids_at(self, rows: np.ndarray | Sequence[int]) -> pa.Array:
+        """Ids of the items at `rows`, in this order; only these are read.
+
+        Raises:
+            InputError: The store has no ids, or a row is out of range.
+        """
+        self._need_ids()
+        wanted = self._stored_rows(rows)
+        segments = self._files.segments
+        numbers = np.searchsorted([segment.start for segment in segments], wanted, side="right") - 1
+        if len(segments) == 1 or not len(wanted):
+            return segments[0].take(wanted)
+        order = np.argsort(numbers, kind="stable")
+        parts = [
+            segments[number].take(wanted[order[numbers[order] == number]] - segments[number].start)
+            for number in np.unique(numbers)
+        ]
+        return pa.concat_arrays(parts).take(pa.array(np.argsort(order, kind="stable")))
+
+    def find(self, ids: Ids) -> np.ndarray:
+        """Rows of the items with these ids, in this order: `(ids,)` int64.
+
+        Args:
+            ids: Strings or integers, as the store has; an id may occur several times.
+
+        Raises:
+            InputError: The store has no ids, ids of another type, or lacks one that is asked for.
+        """
+        rows = self.lookup(ids)
+        unknown = np.flatnonzero(rows < 0)
+        if unknown.size:
+            place = int(unknown[0])
+            one = as_ids(ids)[place].as_py()
+            raise InputError(
+                f"the store has no item {one!r} (position {place}; {unknown.size} of {len(rows)} ids are unknown)",
+                file=self.folder, expected=f"ids of the field '{self.field}'",
+            )  # fmt: skip
+        return rows
+
+    def lookup(self, ids: Ids) -> np.ndarray:
+        """As `find`, with -1 for an id that the store lacks."""
+        rows = self._lookup_stored(ids)
+        known = rows >= 0
+        rows[known] -= np.searchsorted(self._files.deleted, rows[known])
+        return rows
+
+    def _lookup_stored(self, ids: Ids) -> np.ndarray:
+        self._need_ids()
+        return find_rows(self._files.segments, as_ids(ids, self.manifest.id_type), self._files.deleted)
+
+    def changed(self, ids: Ids, content_hash: np.ndarray) -> np.ndarray:
+        """Which items must be encoded again: `(ids,)` bool, true where the id is unknown or its content is another.
+
+        Args:
+            ids: Of the items as they are now.
+            content_hash: `(ids, 16)` uint8 of their contents, from `content_hashes`.
+
+        Raises:
+            InputError: The store has no ids.
+        """
+        as_content_hash(content_hash, len(ids))
+        rows = self._lookup_stored(ids)
+        out = np.ones(len(rows), bool)
+        for segment in self._files.segments:
+            here = np.flatnonzero((rows >= segment.start) & (rows < segment.start + len(segment)))
+            if segment.content_hash is not None and here.size:
+                stored = segment.content_hash[rows[here] - segment.start]
+                out[here] = (stored != content_hash[here]).any(axis=1)
+        return out
+
+    def _need_ids(self) -> None:
+        if not self.has_ids:
+            raise InputError("the store has no ids", file=self.folder, fix="Write it with ids")
+
+    def bytes_per_item(self) -> float:
+        """Bytes that an item occupies, its length and place not counted; the mean where the stride is ragged."""
+        total = 0
+        for name, (dtype, shape) in self.manifest.arrays.items():
+            if name != "lengths":
+                count = self._files.count(name)
+                total += count * STORED[dtype].itemsize * int(np.prod(shape, dtype=np.int64))
+        return total / self.manifest.rows
 
     def gather(self, rows: np.ndarray | Sequence[int], *, widen: bool = False) -> Representation[np.ndarray]:
         """The items at `rows`, in this order; a row may occur several times.
 
+        Where the stride is ragged, items are padded with zeros to the longest that is asked for.
+
         Args:
             rows: `(items,)` integers from 0 up to the number of items.
-            widen: Whether bfloat16 comes as float32. Otherwise it comes as its bits in uint16, for NumPy has no such type.
+            widen: Whether float vectors of every precision come as float32 (8-bit ones with their scales applied).
+                Otherwise they come as stored: bfloat16 as its bits in uint16, for NumPy has no such type, and 8-bit levels
+                with `scales`; the similarity vector of an int8 store is always float32.
 
         Raises:
             InputError: A row is out of range.
         """
+        arrays = self._gathered(rows)
+        scales = arrays.get("scales", ("", None))[1]
+        taken = {}
+        for name, (dtype, array) in arrays.items():
+            if name == "similarity" and "similarity_scales" in arrays:
+                taken[name] = widened(array, dtype, arrays["similarity_scales"][1])
+            elif name in ("vectors", "similarity") and widen:
+                taken[name] = widened(array, dtype, scales if name == "vectors" and dtype == "I8" else None)
+            elif name != "similarity_scales" and not (name == "scales" and widen):
+                taken[name] = array
+        return Representation(**taken)
+
+    def gather_tensors(
+        self, rows: np.ndarray | Sequence[int], dtype: torch.dtype | None = None
+    ) -> Representation[torch.Tensor]:
+        """The items at `rows` as PyTorch tensors.
+
+        Args:
+            rows: See `gather`.
+            dtype: Of float vectors and similarity, scales applied; None keeps the stored precision (8-bit levels come with
+                `scales`). Token ids, lengths and scalars keep their type.
+
+        Raises:
+            InputError: A row is out of range.
+        """
+        from pairstill.store.tensors import as_tensors
+
+        return Representation(**as_tensors(self._gathered(rows), dtype))
+
+    @property
+    def prepared_names(self) -> list[str]:
+        """Names of the arrays of the prepared part."""
+        return [
+            name.removeprefix(PREPARED)
+            for name in sorted(self.manifest.arrays)
+            if name.startswith(PREPARED) and not name.endswith("_scales")
+        ]
+
+    def gather_prepared(self, rows: np.ndarray | Sequence[int]) -> dict[str, np.ndarray]:
+        """The prepared part of the items at `rows`, by name: `(items, ...)` float32.
+
+        Raises:
+            InputError: A row is out of range.
+        """
+        block = self.block(self._stored_rows(rows), prepared=True).arrays
+        return {
+            name: widened(block[PREPARED + name][1], block[PREPARED + name][0], block.get(f"{PREPARED}{name}_scales", ("", None))[1])
+            for name in self.prepared_names
+        }  # fmt: skip
+
+    def gather_prepared_tensors(
+        self, rows: np.ndarray | Sequence[int], dtype: torch.dtype | None = None
+    ) -> dict[str, torch.Tensor]:
+        """As `gather_prepared`, as PyTorch tensors; dtype None keeps the stored precision, float32 of an int8 store."""
+        from pairstill.store.tensors import as_tensors
+
+        tensors = as_tensors(self.block(self._stored_rows(rows), prepared=True).arrays, dtype)
+        return {name: tensors[PREPARED + name] for name in self.prepared_names}
+
+    def block(self, stored_rows: np.ndarray, *, prepared: bool | None = None) -> Block:
+        """Items as shards hold them, for copying without rounding again.
+
+        Args:
+            stored_rows: Rows in the shards (`live_rows`), not checked.
+            prepared: Whether to take the prepared part alone, all but it, or (None) everything.
+        """
+        names = [name for name in self.manifest.arrays if prepared is None or name.startswith(PREPARED) == prepared]
+        return Block(self._files.take(names, stored_rows), self.stride)
+
+    def live_rows(self, start: int, stop: int) -> np.ndarray:
+        """Rows in the shards of the items from `start` up to, not including, `stop`."""
+        return self._stored_rows(np.arange(start, stop))
+
+    def _stored_rows(self, rows: np.ndarray | Sequence[int]) -> np.ndarray:
         wanted = np.asarray(rows, dtype=np.int64)
         if wanted.size and (int(wanted.min()) < 0 or int(wanted.max()) >= len(self)):
             bad = int(wanted.min()) if int(wanted.min()) < 0 else int(wanted.max())
             raise InputError(f"the row {bad} is asked for", file=self.folder, expected=f"0 to {len(self) - 1}")
-        taken = {name: self._take(name, wanted) for name in self._arrays}
-        if widen:
-            taken = {
-                name: from_bfloat16(array) if self._arrays[name][0] == "BF16" else array
-                for name, array in taken.items()
-            }
-        return Representation(**taken)
+        return wanted + np.searchsorted(self._shifted, wanted, side="right") if self.deleted else wanted
 
-    def gather_tensors(self, rows: np.ndarray | Sequence[int]) -> Representation[torch.Tensor]:
-        """The items at `rows` as PyTorch tensors in the stored precision; gathered once, not copied again.
+    def _gathered(self, rows: np.ndarray | Sequence[int]) -> dict[str, tuple[str, np.ndarray]]:
+        block = self.block(self._stored_rows(rows), prepared=False)
+        return block.arrays if self.stride == "fixed" else _padded(block)
 
-        Raises:
-            InputError: A row is out of range.
-        """
-        import torch
 
-        gathered = self.gather(rows)
-        return Representation(
-            **{
-                name: torch.from_numpy(array).view(torch.bfloat16)
-                if self._arrays[name][0] == "BF16"
-                else torch.from_numpy(array)
-                for name, array in gathered.arrays().items()
-            }
-        )
-
-    def _take(self, name: str, rows: np.ndarray) -> np.ndarray:
-        dtype, shape = self._arrays[name]
-        out = np.empty((len(rows), *shape), STORED[dtype])
-        if len(self._shards) == 1:
-            # "clip" writes straight into `out`; the rows were checked.
-            return np.take(self._shards[0][name], rows, axis=0, out=out, mode="clip")
-        numbers = np.searchsorted(self._starts, rows, side="right") - 1
-        for number in np.unique(numbers):
-            positions = np.flatnonzero(numbers == number)
-            out[positions] = self._shards[number][name][rows[positions] - self._starts[number]]
-        return out
+def _padded(block: Block) -> dict[str, tuple[str, np.ndarray]]:
+    lengths = block.arrays["lengths"][1]
+    width = max(1, block.longest)
+    places = spread(np.arange(len(lengths)) * width, lengths)
+    arrays = dict(block.arrays)
+    for name in ("vectors", "scales"):
+        if name in arrays:
+            dtype, entries = arrays[name]
+            out = np.zeros((len(lengths) * width, *entries.shape[1:]), entries.dtype)
+            out[places] = entries
+            arrays[name] = (dtype, out.reshape(len(lengths), width, *entries.shape[1:]))
+    return arrays

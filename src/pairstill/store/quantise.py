@@ -1,0 +1,124 @@
+"""Precisions of a store: to what is written, and back to float32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from pairstill.errors import InputError
+
+DTYPES = ("float32", "float16", "bfloat16", "int8")
+# Rows are converted in pieces that stay in cache.
+_STEP = 1 << 20
+
+
+def to_bfloat16(array: np.ndarray) -> np.ndarray:
+    """Round float32 to the nearest bfloat16 (ties to even), as uint16 bits; NaN stays NaN."""
+    bits = np.ascontiguousarray(array, dtype=np.float32).view(np.uint32)
+    rounded = ((bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)).astype(np.uint16)
+    return np.where(np.isnan(array), np.uint16(0x7FC0), rounded)
+
+
+def from_bfloat16(bits: np.ndarray) -> np.ndarray:
+    """Widen bfloat16 bits to float32; exact."""
+    wide = bits.astype(np.uint32)
+    np.left_shift(wide, np.uint32(16), out=wide)
+    return wide.view(np.float32)
+
+
+def to_int8(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Round every vector (last dimension) to 255 levels between minus and plus its largest absolute value.
+
+    Args:
+        array: `(..., dim)` floats.
+
+    Returns:
+        Levels `(..., dim)` int8 from -127 to 127 and scales `(...)` float32: a value is level times scale, at most half a
+        scale away from what was given. A vector of zeros has scale 0.
+
+    Raises:
+        InputError: A value is not finite.
+    """
+    values = np.ascontiguousarray(array, dtype=np.float32)
+    vectors = values.reshape(-1, values.shape[-1])
+    levels, scales = np.empty(vectors.shape, np.int8), np.empty(len(vectors), np.float32)
+    step = max(1, _STEP // max(1, vectors.shape[1]))
+    for start in range(0, len(vectors), step):
+        part = vectors[start : start + step]
+        largest = np.abs(part).max(axis=1, initial=0.0)
+        if not np.isfinite(largest).all():
+            raise InputError("a vector has a value that is not finite", expected="finite values in an int8 store")
+        scale = largest / np.float32(127)
+        # Below this a scale is so small that dividing by it overflows; such a vector is zero in any sum.
+        scale[scale < np.finfo(np.float32).tiny] = 0
+        divisor = np.where(scale > 0, scale, np.float32(1))
+        scaled = np.where(scale[:, None] > 0, part / divisor[:, None], np.float32(0))
+        levels[start : start + step] = np.clip(np.rint(scaled), -127, 127)
+        scales[start : start + step] = scale
+    return levels.reshape(values.shape), scales.reshape(values.shape[:-1])
+
+
+def from_int8(levels: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    """Levels times scales as float32."""
+    wide = levels.astype(np.float32)
+    wide *= scales[..., None]
+    return wide
+
+
+def to_float16(array: np.ndarray) -> np.ndarray:
+    """Round to float16.
+
+    Raises:
+        InputError: A finite value is beyond float16.
+    """
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    if np.isinf(half).any() and not np.isinf(array).any():
+        raise InputError(
+            f"a value is {float(np.abs(array).max()):.6g}, beyond float16", expected="at most 65504",
+            fix="Choose bfloat16 or float32",
+        )  # fmt: skip
+    return half
+
+
+def to_precision(name: str, array: Any, dtype: str) -> dict[str, tuple[str, np.ndarray]]:
+    """Convert a float array, NumPy or PyTorch, to what a store of this precision holds: the array, and scales for int8.
+
+    Args:
+        name: Of the array; its scales are named `NAME_scales`.
+        array: Floats on any device.
+        dtype: One of `DTYPES`.
+    """
+    if not isinstance(array, np.ndarray):
+        tensor = array.detach().cpu()
+        if str(tensor.dtype) == "torch.bfloat16":
+            if dtype == "bfloat16":
+                import torch
+
+                return {name: ("BF16", tensor.contiguous().view(torch.uint16).numpy())}
+            tensor = tensor.float()
+        array = tensor.numpy()
+    if dtype == "bfloat16":
+        return {name: ("BF16", to_bfloat16(array))}
+    if dtype == "float16":
+        return {name: ("F16", to_float16(array))}
+    if dtype == "int8":
+        levels, scales = to_int8(array)
+        return {name: ("I8", levels), f"{name}_scales": ("F32", scales)}
+    return {name: ("F32", array.astype(np.float32, copy=False))}
+
+
+def widened(array: np.ndarray, dtype: str, scales: np.ndarray | None = None) -> np.ndarray:
+    """What `to_precision` made, as float32; arrays of other types as they are.
+
+    Args:
+        array: As stored.
+        dtype: safetensors' name of its type.
+        scales: Of an array of 8-bit levels; None where the integers mean themselves.
+    """
+    if dtype == "BF16":
+        return from_bfloat16(array)
+    if scales is not None:
+        return from_int8(array, scales)
+    return array.astype(np.float32) if dtype == "F16" else array
