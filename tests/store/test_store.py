@@ -1,11 +1,7 @@
 from __future__ import annotations
 
-import hashlib
 import itertools
-import json
-import shutil
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,28 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairstill.errors import ArtefactError, InputError
-from pairstill.files import read_json, write_json
+from pairstill.files import read_json
 from pairstill.representation import Representation
 from pairstill.store import RepresentationStore, StoreWriter, write_store
 from pairstill.store.quantise import from_bfloat16, to_bfloat16
-
-
-def make(rows: int, tokens: int = 3, dim: int = 4, seed: int = 0, extra: bool = False) -> Representation[np.ndarray]:
-    random = np.random.default_rng(seed)
-    return Representation(
-        vectors=random.normal(size=(rows, tokens, dim)).astype(np.float32),
-        lengths=random.integers(0, tokens + 1, rows),
-        similarity=random.normal(size=(rows, dim)).astype(np.float32) if extra else None,
-        scalars=random.normal(size=(rows, 2)).astype(np.float32) if extra else None,
-    )
-
-
-def write(
-    folder: Path, block: Representation[np.ndarray], *, shard_rows: int = 4, dtype: str = "float32"
-) -> RepresentationStore:
-    with StoreWriter(folder, encoder_fingerprint="abc", field="query", dtype=dtype, shard_rows=shard_rows) as writer:
-        writer.append(block)
-        return writer.finish()
+from store_samples import make, write
 
 
 @settings(max_examples=40, deadline=None)
@@ -75,7 +54,7 @@ def test_what_is_written_is_read_in_any_order(
         assert getattr(read, key).dtype == array.dtype
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(rows=st.integers(1, 30), shard_rows=st.integers(1, 9), stops=st.lists(st.integers(0, 12), max_size=3))
 def test_interrupted_writing_resumes_to_the_same_bytes(rows: int, shard_rows: int, stops: list[int]) -> None:
     block = make(rows)
@@ -140,33 +119,6 @@ def test_token_ids_keep_their_type(tmp_path: Path) -> None:
     assert read.lengths.tolist() == [0, 3]
 
 
-def test_golden_bytes(tmp_path: Path) -> None:
-    """The format of docs/formats.md; when this fails, stores that users have can no longer be read."""
-    block = Representation(np.array([[[1.0, -2.5]], [[0.1, 0.0]]], np.float32), np.array([1, 0]))
-    write(tmp_path, block, dtype="bfloat16")
-    data = (tmp_path / "shard-00000.safetensors").read_bytes()
-    size = int.from_bytes(data[:8], "little")
-    assert (size + 8) % 16_384 == 0
-    assert json.loads(data[8 : 8 + size]) == {
-        "lengths": {"dtype": "I64", "shape": [2], "data_offsets": [0, 16]},
-        "vectors": {"dtype": "BF16", "shape": [2, 1, 2], "data_offsets": [16, 24]},
-    }
-    assert data[8 + size :].hex() == "0100000000000000" + "0000000000000000" + "803f20c0cd3d0000"
-    assert hashlib.sha256(data).hexdigest() == "95de0dd247d9426566daa0e9846f7ef958c7e2d1440915d8f46857069fecc526"
-    manifest = read_json(tmp_path / "manifest.json")
-    assert manifest == {
-        "format": "pairstill/representation-store", "version": 2, "generation": 1, "encoder_fingerprint": "abc",
-        "field": "query", "dtype": "bfloat16", "stride": "fixed", "shard_rows": 4, "provenance": {},
-        "prepared_fingerprint": None, "rows": 2, "tokens": 1, "dim": 2,
-        "arrays": {"vectors": {"dtype": "BF16", "shape": [1, 2]}, "lengths": {"dtype": "I64", "shape": []}},
-        "shards": [
-            {"file": "shard-00000.safetensors", "start": 0, "rows": 2, "bytes": len(data),
-             "sha256": hashlib.sha256(data).hexdigest()}
-        ],
-        "ids": None, "deletions": None,
-    }  # fmt: skip
-
-
 def test_shards_open_with_the_safetensors_library(tmp_path: Path) -> None:
     numpy_safetensors = pytest.importorskip("safetensors.numpy")
     block = make(3, extra=True)
@@ -216,107 +168,11 @@ def test_another_encoder_is_refused(tmp_path: Path) -> None:
         pass
 
 
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    folder = tmp_path_factory.mktemp("store")
-    write(folder, make(6))
-    return folder
-
-
-SHARD = "shard-00000.safetensors"
-
-
-def truncate(folder: Path) -> None:
-    data = (folder / SHARD).read_bytes()
-    (folder / SHARD).write_bytes(data[:-5])
-
-
-def flip(folder: Path) -> None:
-    data = bytearray((folder / SHARD).read_bytes())
-    data[-1] ^= 1
-    (folder / SHARD).write_bytes(data)
-
-
-def empty(folder: Path) -> None:
-    (folder / SHARD).write_bytes(b"")
-
-
-def remove(folder: Path) -> None:
-    (folder / SHARD).unlink()
-
-
-def unfinished(folder: Path) -> None:
-    (folder / "manifest.json").unlink()
-
-
-def newer(folder: Path) -> None:
-    write_json(folder / "manifest.json", {**read_json(folder / "manifest.json"), "version": 3})
-
-
-def other_format(folder: Path) -> None:
-    write_json(folder / "manifest.json", {**read_json(folder / "manifest.json"), "format": "pairstill/tuple-set"})
-
-
-def other_shape(folder: Path) -> None:
-    body = read_json(folder / "manifest.json")
-    body["arrays"]["vectors"]["shape"] = [3, 5]
-    write_json(folder / "manifest.json", body)
-
-
-@pytest.mark.parametrize("checksums", [True, False])
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (truncate, "bytes|ends at byte"),
-        (empty, "0 bytes|empty"),
-        (remove, "missing"),
-        (unfinished, r"no manifest\.json"),
-        (newer, "Upgrade pairstill"),
-        (other_format, "'pairstill/tuple-set'"),
-        (other_shape, "the shard holds"),
-    ],
-)
-def test_a_bad_store_is_refused(good: Path, tmp_path: Path, damage: object, message: str, checksums: bool) -> None:
-    folder = tmp_path / "store"
-    shutil.copytree(good, folder)
-    damage(folder)  # type: ignore[operator]
-    with pytest.raises(ArtefactError, match=message) as caught:
-        RepresentationStore.open(folder, checksums=checksums)
-    assert str(folder) in str(caught.value)
-
-
-def test_a_flipped_bit_is_found_by_the_checksum(good: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "store"
-    shutil.copytree(good, folder)
-    flip(folder)
-    with pytest.raises(ArtefactError, match="damaged"):
-        RepresentationStore.open(folder)
-
-
-@pytest.mark.parametrize(
-    ("header", "message"),
-    [
-        (b"not json", "cannot be read"),
-        (b'{"vectors": 5}', "cannot be read"),
-        (b'{"vectors": {"dtype": "Q8", "shape": [1], "data_offsets": [0, 1]}}', "'Q8' of 'vectors' is unknown"),
-        (b'{"vectors": {"dtype": "F32", "shape": [1], "data_offsets": [0, 1]}}', "do not fit its shape"),
-        (b"{}", "more than its header says"),
-    ],
-)
-def test_a_header_that_lies_is_refused(good: Path, tmp_path: Path, header: bytes, message: str) -> None:
-    folder = tmp_path / "store"
-    shutil.copytree(good, folder)
-    data = (folder / SHARD).read_bytes()
-    size = int.from_bytes(data[:8], "little")
-    (folder / SHARD).write_bytes(data[:8] + header.ljust(size) + data[8 + size :])
-    with pytest.raises(ArtefactError, match=message):
-        RepresentationStore.open(folder, checksums=False)
-
-
 @pytest.mark.parametrize("row", [-1, 6])
-def test_rows_out_of_range_are_refused(good: Path, row: int) -> None:
+def test_rows_out_of_range_are_refused(tmp_path: Path, row: int) -> None:
+    store = write(tmp_path, make(6))
     with pytest.raises(InputError, match=f"the row {row} is asked for. Expected: 0 to 5"):
-        RepresentationStore.open(good).gather(np.array([0, row]))
+        store.gather(np.array([0, row]))
 
 
 def test_blocks_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -191,10 +191,16 @@ class ShardBuffer:
             if self.rows == self.shard_rows:
                 self.flush()
 
-    def flush(self) -> None:
-        """Write what is there as a shard, if anything is."""
+    def flush(self, empty: Block | None = None) -> None:
+        """Write what is there as a shard, if anything is.
+
+        Args:
+            empty: A block without items, for a shard without rows where nothing is there; None writes no such shard.
+        """
         if not self.rows:
-            return
+            if empty is None:
+                return
+            self._blocks = [empty]
         first = self._blocks[0]
         arrays: dict[str, Blocks] = {
             name: (dtype, [block.arrays[name][1] for block in self._blocks])

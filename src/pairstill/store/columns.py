@@ -44,19 +44,30 @@ class Column:
     def take(self, rows: np.ndarray) -> np.ndarray:
         """The rows, checked by the caller, in their order: `(rows, ...)`."""
         out = np.empty((len(rows), *self.shape), self.dtype)
-        if len(self.runs) == 1:
-            run = self.runs[0]
-            # "clip" writes straight into `out`. Taking from unaligned memory would copy all of it first.
-            return np.take(run, rows, axis=0, out=out, mode="clip") if run.flags.aligned else run[rows]
-        order = np.argsort(rows, kind="stable")
+        longest = max(self.runs, key=len)
+        # Taking from unaligned memory would copy all of it first.
+        if 2 * len(longest) < self.starts[-1] or not longest.flags.aligned:
+            self._take_grouped(rows, np.arange(len(rows)), out)
+            return out
+        # "clip" writes straight into `out`; rows of other runs are overwritten.
+        start = int(self.starts[next(number for number, run in enumerate(self.runs) if run is longest)])
+        np.take(longest, rows - start if start else rows, axis=0, out=out, mode="clip")
+        if len(self.runs) > 1:
+            self._take_grouped(rows, np.flatnonzero((rows < start) | (rows >= start + len(longest))), out)
+        return out
+
+    def _take_grouped(self, rows: np.ndarray, places: np.ndarray, out: np.ndarray) -> None:
+        """Fill `out[places]` with the rows at these places, run by run, through a buffer that stays in cache."""
+        if not places.size:
+            return
+        order = places[np.argsort(rows[places], kind="stable")]
         ascending = rows[order]
         edges = np.searchsorted(ascending, self.starts).tolist()
         step = max(1, BUFFER_BYTES // max(1, self._row_bytes()))
         for number, run in enumerate(self.runs):
-            for start in range(edges[number], edges[number + 1], step):
-                part = slice(start, min(start + step, edges[number + 1]))
+            for first in range(edges[number], edges[number + 1], step):
+                part = slice(first, min(first + step, edges[number + 1]))
                 out[order[part]] = run[ascending[part] - self.starts[number]]
-        return out
 
 
 class RaggedColumn:

@@ -7,8 +7,9 @@ id itself, so that ids of equal hashes are told apart. All of it is mapped: open
 
 from __future__ import annotations
 
+import hashlib
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -123,11 +124,8 @@ def segment_arrays(ids: pa.Array, content_hash: np.ndarray | None = None) -> dic
     Raises:
         InputError: An id occurs twice.
     """
-    hashes = hash_ids(ids)
-    order = np.argsort(hashes, kind="stable")
-    sorted_hashes = hashes[order]
-    _check_distinct(ids, sorted_hashes, order)
-    arrays: dict[str, Blocks] = {"hashes": ("U64", [sorted_hashes]), "rows": ("U32", [order.astype(np.uint32)])}
+    hashes, order = check_distinct(ids)
+    arrays: dict[str, Blocks] = {"hashes": ("U64", [hashes]), "rows": ("U32", [order.astype(np.uint32)])}
     if content_hash is not None:
         arrays["content_hash"] = ("U8", [as_content_hash(content_hash, len(ids))])
     if type_of(ids) == "integer":
@@ -137,6 +135,17 @@ def segment_arrays(ids: pa.Array, content_hash: np.ndarray | None = None) -> dic
         **arrays, "id_offsets": ("I64", [offsets - offsets[0]]),
         "id_bytes": ("U8", [data[offsets[0] : offsets[-1]]]),
     }  # fmt: skip
+
+
+def content_hashes(texts: Iterable[str]) -> np.ndarray:
+    """A hash of every text, by which a store knows what changed: `(texts, 16)` uint8, BLAKE2b of its UTF-8.
+
+    Example:
+        >>> content_hashes(["a", "b", "a"]).shape
+        (3, 16)
+    """
+    joined = b"".join(hashlib.blake2b(text.encode(), digest_size=HASH_BYTES).digest() for text in texts)
+    return np.frombuffer(joined, np.uint8).reshape(-1, HASH_BYTES)
 
 
 def as_content_hash(content_hash: np.ndarray, rows: int) -> np.ndarray:
@@ -149,10 +158,24 @@ def as_content_hash(content_hash: np.ndarray, rows: int) -> np.ndarray:
     return content_hash
 
 
-def _check_distinct(ids: pa.Array, hashes: np.ndarray, order: np.ndarray) -> None:
+def check_distinct(ids: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """Check that no id occurs twice.
+
+    Args:
+        ids: From `as_ids`.
+
+    Returns:
+        The ids' hashes, ascending, and the position of each.
+
+    Raises:
+        InputError: An id occurs twice.
+    """
+    found = hash_ids(ids)
+    order = np.argsort(found, kind="stable")
+    hashes = found[order]
     equal = hashes[1:] == hashes[:-1]
     if not equal.any():
-        return
+        return hashes, order
     suspects = np.sort(order[np.concatenate([equal, [False]]) | np.concatenate([[False], equal])])
     seen: dict[Any, int] = {}
     for row, one in zip(suspects.tolist(), ids.take(pa.array(suspects)).to_pylist(), strict=True):
@@ -162,6 +185,7 @@ def _check_distinct(ids: pa.Array, hashes: np.ndarray, order: np.ndarray) -> Non
                 expected="every id once",
             )
         seen[one] = row
+    return hashes, order
 
 
 class IdSegment:

@@ -105,10 +105,12 @@ class _Mapping:
 
     def __init__(self, address: int, shift: int, size: int) -> None:
         self.address, self._whole = address, shift + size
+        # At the end of the process the module's names may be gone before the last map.
+        self._unmap = _library().munmap
         self.__array_interface__ = {"version": 3, "typestr": "|u1", "shape": (size,), "data": (address + shift, True)}
 
     def __del__(self) -> None:
-        _library().munmap(self.address, self._whole)
+        self._unmap(self.address, self._whole)
 
 
 @functools.cache

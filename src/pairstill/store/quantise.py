@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -109,16 +110,20 @@ def to_precision(name: str, array: Any, dtype: str) -> dict[str, tuple[str, np.n
     return {name: ("F32", array.astype(np.float32, copy=False))}
 
 
-def widened(array: np.ndarray, dtype: str, scales: np.ndarray | None = None) -> np.ndarray:
-    """What `to_precision` made, as float32; arrays of other types as they are.
+def widened_arrays(arrays: Mapping[str, tuple[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What `to_precision` made, as float32, scales applied and left out; arrays of other types as they are.
 
     Args:
-        array: As stored.
-        dtype: safetensors' name of its type.
-        scales: Of an array of 8-bit levels; None where the integers mean themselves.
+        arrays: By name, (safetensors dtype, array). Scales of `vectors` are named `scales`.
     """
-    if dtype == "BF16":
-        return from_bfloat16(array)
-    if scales is not None:
-        return from_int8(array, scales)
-    return array.astype(np.float32) if dtype == "F16" else array
+    out, applied = {}, set()
+    for name, (dtype, array) in arrays.items():
+        scales = "scales" if name == "vectors" else f"{name}_scales"
+        if dtype == "BF16":
+            out[name] = from_bfloat16(array)
+        elif dtype == "I8" and scales in arrays:
+            out[name] = from_int8(array, arrays[scales][1])
+            applied.add(scales)
+        else:
+            out[name] = array.astype(np.float32) if dtype == "F16" else array
+    return {name: array for name, array in out.items() if name not in applied}

@@ -63,7 +63,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Blocks]) -> None:
     header: dict[str, Any] = {}
     offset = 0
     ordered: list[np.ndarray] = []
-    for name in sorted(arrays, key=lambda name: -STORED[arrays[name][0]].itemsize):
+    for name in sorted(arrays, key=lambda name: (-STORED[arrays[name][0]].itemsize, name)):
         dtype, given = arrays[name]
         blocks = [np.ascontiguousarray(block, dtype=STORED[dtype]) for block in given]
         size = sum(block.nbytes for block in blocks)

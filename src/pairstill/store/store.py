@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,9 @@ from pairstill.representation import Representation
 from pairstill.store.blocks import PREPARED, Block
 from pairstill.store.columns import spread
 from pairstill.store.files import StoreFiles
-from pairstill.store.ids import Ids, as_content_hash, as_ids, find_rows
+from pairstill.store.ids import HASH_BYTES, Ids, as_content_hash, as_ids, find_rows
 from pairstill.store.manifest import StoreManifest
-from pairstill.store.quantise import widened
+from pairstill.store.quantise import widened_arrays
 from pairstill.store.shard_file import STORED
 
 if TYPE_CHECKING:
@@ -126,6 +126,11 @@ class RepresentationStore:
         return self.manifest.id_type is not None
 
     @property
+    def deleted_rows(self) -> np.ndarray:
+        """Rows in the shards of deleted items, ascending."""
+        return self._files.deleted
+
+    @property
     def ids(self) -> pa.Array | None:
         """Ids of the items in row order (large_string or int64); None where none were stored.
 
@@ -178,12 +183,13 @@ class RepresentationStore:
 
     def lookup(self, ids: Ids) -> np.ndarray:
         """As `find`, with -1 for an id that the store lacks."""
-        rows = self._lookup_stored(ids)
+        rows = self.lookup_stored(ids)
         known = rows >= 0
         rows[known] -= np.searchsorted(self._files.deleted, rows[known])
         return rows
 
-    def _lookup_stored(self, ids: Ids) -> np.ndarray:
+    def lookup_stored(self, ids: Ids) -> np.ndarray:
+        """As `lookup`, but rows in the shards, where deleted items still have theirs."""
         self._need_ids()
         return find_rows(self._files.segments, as_ids(ids, self.manifest.id_type), self._files.deleted)
 
@@ -198,7 +204,7 @@ class RepresentationStore:
             InputError: The store has no ids.
         """
         as_content_hash(content_hash, len(ids))
-        rows = self._lookup_stored(ids)
+        rows = self.lookup_stored(ids)
         out = np.ones(len(rows), bool)
         for segment in self._files.segments:
             here = np.flatnonzero((rows >= segment.start) & (rows < segment.start + len(segment)))
@@ -218,7 +224,7 @@ class RepresentationStore:
             if name != "lengths":
                 count = self._files.count(name)
                 total += count * STORED[dtype].itemsize * int(np.prod(shape, dtype=np.int64))
-        return total / self.manifest.rows
+        return total / max(1, self.manifest.rows)
 
     def gather(self, rows: np.ndarray | Sequence[int], *, widen: bool = False) -> Representation[np.ndarray]:
         """The items at `rows`, in this order; a row may occur several times.
@@ -235,15 +241,11 @@ class RepresentationStore:
             InputError: A row is out of range.
         """
         arrays = self._gathered(rows)
-        scales = arrays.get("scales", ("", None))[1]
-        taken = {}
-        for name, (dtype, array) in arrays.items():
-            if name == "similarity" and "similarity_scales" in arrays:
-                taken[name] = widened(array, dtype, arrays["similarity_scales"][1])
-            elif name in ("vectors", "similarity") and widen:
-                taken[name] = widened(array, dtype, scales if name == "vectors" and dtype == "I8" else None)
-            elif name != "similarity_scales" and not (name == "scales" and widen):
-                taken[name] = array
+        if widen:
+            return Representation(**widened_arrays(arrays))
+        taken = {name: array for name, (_, array) in arrays.items() if name != "similarity_scales"}
+        if "similarity_scales" in arrays:
+            taken["similarity"] = widened_arrays(arrays)["similarity"]
         return Representation(**taken)
 
     def gather_tensors(
@@ -278,11 +280,8 @@ class RepresentationStore:
         Raises:
             InputError: A row is out of range.
         """
-        block = self.block(self._stored_rows(rows), prepared=True).arrays
-        return {
-            name: widened(block[PREPARED + name][1], block[PREPARED + name][0], block.get(f"{PREPARED}{name}_scales", ("", None))[1])
-            for name in self.prepared_names
-        }  # fmt: skip
+        arrays = widened_arrays(self.block(self._stored_rows(rows), self._names(prepared=True)).arrays)
+        return {name.removeprefix(PREPARED): array for name, array in arrays.items()}
 
     def gather_prepared_tensors(
         self, rows: np.ndarray | Sequence[int], dtype: torch.dtype | None = None
@@ -290,18 +289,61 @@ class RepresentationStore:
         """As `gather_prepared`, as PyTorch tensors; dtype None keeps the stored precision, float32 of an int8 store."""
         from pairstill.store.tensors import as_tensors
 
-        tensors = as_tensors(self.block(self._stored_rows(rows), prepared=True).arrays, dtype)
+        tensors = as_tensors(self.block(self._stored_rows(rows), self._names(prepared=True)).arrays, dtype)
         return {name: tensors[PREPARED + name] for name in self.prepared_names}
 
-    def block(self, stored_rows: np.ndarray, *, prepared: bool | None = None) -> Block:
+    def export_parquet(self, path: str | Path, *, progress: Callable[[int, int], None] | None = None) -> None:
+        """Write all items to one Parquet file: id, length and the arrays as lists, floats widened to float32.
+
+        Args:
+            path: The file, replaced if there.
+            progress: Called with (items done, items in all).
+        """
+        from pairstill.store.export import export_parquet
+
+        export_parquet(self, Path(path), progress)
+
+    def export_numpy(self, folder: str | Path, *, progress: Callable[[int, int], None] | None = None) -> None:
+        """Write all items to a new folder of `.npy` files, floats widened to float32.
+
+        `vectors.npy` is `(items, tokens, dim)`; where the stride is ragged it is `(entries, dim)`, and item i has the entries
+        from `offsets[i]` up to `offsets[i + 1]`.
+
+        Args:
+            folder: Must not exist.
+            progress: Called with (items done, items in all).
+
+        Raises:
+            InputError: The folder exists, or an id ends with a NUL character, which NumPy drops.
+        """
+        from pairstill.store.export import export_numpy
+
+        export_numpy(self, Path(folder), progress)
+
+    @property
+    def content_hash(self) -> np.ndarray | None:
+        """`(items, 16)` uint8 in row order, zeros where a part was written without; None where no part has any."""
+        segments = self._files.segments
+        if all(segment.content_hash is None for segment in segments):
+            return None
+        parts: list[np.ndarray] = [
+            np.zeros((len(one), HASH_BYTES), np.uint8) if one.content_hash is None else one.content_hash
+            for one in segments
+        ]
+        return np.concatenate(parts)[self.live_rows(0, len(self)), :]
+
+    def block(self, stored_rows: np.ndarray, names: Sequence[str] | None = None) -> Block:
         """Items as shards hold them, for copying without rounding again.
 
         Args:
             stored_rows: Rows in the shards (`live_rows`), not checked.
-            prepared: Whether to take the prepared part alone, all but it, or (None) everything.
+            names: Of the arrays; None takes all.
         """
-        names = [name for name in self.manifest.arrays if prepared is None or name.startswith(PREPARED) == prepared]
-        return Block(self._files.take(names, stored_rows), self.stride)
+        chosen = list(self.manifest.arrays) if names is None else names
+        return Block(self._files.take(chosen, stored_rows), self.stride)
+
+    def _names(self, *, prepared: bool) -> list[str]:
+        return [name for name in self.manifest.arrays if name.startswith(PREPARED) == prepared]
 
     def live_rows(self, start: int, stop: int) -> np.ndarray:
         """Rows in the shards of the items from `start` up to, not including, `stop`."""
@@ -315,7 +357,7 @@ class RepresentationStore:
         return wanted + np.searchsorted(self._shifted, wanted, side="right") if self.deleted else wanted
 
     def _gathered(self, rows: np.ndarray | Sequence[int]) -> dict[str, tuple[str, np.ndarray]]:
-        block = self.block(self._stored_rows(rows), prepared=False)
+        block = self.block(self._stored_rows(rows), self._names(prepared=False))
         return block.arrays if self.stride == "fixed" else _padded(block)
 
 
