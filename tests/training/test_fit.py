@@ -21,8 +21,9 @@ from pairstill.training.validation import Validation
 from pairstill.tuples import TupleSet
 
 SETTINGS = TrainingSettings(
-    pairs=480, batch_size=16, encoder_learning_rate=1e-3, evaluate_every=96, checkpoint_every_s=0.0, cluster_rows=8
-)
+    pairs=480, batch_size=16, encoder_learning_rate=1e-3, evaluate_every=96, checkpoint_every_s=0.0, cluster_rows=8,
+    average_decay=0.9,
+)  # fmt: skip
 
 
 def student(base: Path, name: str = "dipair-tsf", dropout: float = 0.0) -> Student:

@@ -8,6 +8,7 @@ import typer
 
 from pairstill import __version__
 from pairstill.cli.annotate import annotate
+from pairstill.cli.bench import bench
 from pairstill.cli.describe import describe
 from pairstill.cli.distill import distill
 from pairstill.cli.evaluate import evaluate
@@ -49,6 +50,7 @@ app.command()(annotate)
 app.command()(distill)
 app.command()(evaluate)
 app.command()(report)
+app.add_typer(bench, name="bench")
 
 
 def main() -> None:

@@ -41,7 +41,11 @@ def distill(
     learning_rate: Annotated[float, typer.Option(help="Of the base's parameters in stage 2.")] = 1e-4,
     new_learning_rate: Annotated[float, typer.Option(help="Of new parameters in stage 2.")] = 3e-4,
     stage1_learning_rate: Annotated[float, typer.Option(help="Of new parameters in stage 1.")] = 1e-3,
-    cluster_rows: Annotated[int, typer.Option(help="Rows that share texts stand together in pieces of so many.")] = 32,
+    cluster_rows: Annotated[int, typer.Option(help="Rows that share texts stand together in pieces of so many.")] = 8,
+    average_decay: Annotated[
+        float,
+        typer.Option(min=0, max=0.9999, help="Of the running mean of the weights that is kept; 0: the last weights."),
+    ] = 0.995,
     seed: Annotated[int, typer.Option(help="Of new weights and the order of the data.")] = 0,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     metric: Annotated[
@@ -105,6 +109,7 @@ def distill(
         return TrainingSettings(
             pairs=total, batch_size=batch, learning_rate=rate, encoder_learning_rate=encoder_rate, precision=precision, seed=seed,
             cluster_rows=cluster, evaluate_every=max(batch, total // looks), patience=patience, checkpoint_every_s=checkpoint_every_s,
+            average_decay=average_decay or None,
         )  # fmt: skip
 
     whole_model = learning_rate if not model.encoder_modules() else new_learning_rate

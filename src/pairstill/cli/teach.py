@@ -18,6 +18,10 @@ def teach(
     pairs: Annotated[int | None, typer.Option(min=1, help="Tuples presented in all; wins over --epochs.")] = None,
     batch_size: Annotated[int, typer.Option(help="Tuples of a step.")] = 64,
     learning_rate: Annotated[float, typer.Option(help="AdamW's largest rate.")] = 8e-5,
+    average_decay: Annotated[
+        float,
+        typer.Option(min=0, max=0.9999, help="Of the running mean of the weights that is kept; 0: the last weights."),
+    ] = 0.995,
     dropout: Annotated[float, typer.Option(help="Dropout of the transformer.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the order of the data and new weights.")] = 0,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
@@ -54,6 +58,7 @@ def teach(
     settings = TrainingSettings(
         pairs=total, batch_size=batch_size, learning_rate=learning_rate, encoder_learning_rate=learning_rate,
         precision=precision, seed=seed, patience=patience, checkpoint_every_s=checkpoint_every_s, evaluate_every=max(batch_size, total // looks),
+        average_decay=average_decay or None,
     )  # fmt: skip
     import torch
 

@@ -112,6 +112,11 @@ def training_data(
         raise InputError(
             f"no row of {', '.join(wanted)} has a teacher's score", fix="Annotate these splits: `pairstill annotate`"
         )
+    if hard_weight > 0 and (tuples.labels is None or np.isnan(tuples.labels[known]).all()):
+        raise InputError(
+            f"--hard-weight is {hard_weight:g} and no scored row of {', '.join(wanted)} has a label",
+            fix="Leave it out, or name a labelled split with --split",
+        )
     return TrainingData(tuples.take(known), logits[known].astype(np.float32)), dataclasses.asdict(scores.manifest)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from pairstill.errors import ArtefactError
 from pairstill.files import fingerprint_file, read_json, write_json
 from pairstill.students.persistence import write_weights
+from pairstill.training.weight_average import WeightAverage
 
 LATEST = "latest.json"
 
@@ -26,8 +27,10 @@ class Checkpoint:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(self, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-        """Write weights, the optimiser's moments, random states and `state` (plain JSON values)."""
+    def save(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None, state: dict[str, Any]
+    ) -> None:
+        """Write weights, the optimiser's moments, the average, random states and `state` (plain JSON values)."""
         name = f"step-{state['step']:09d}"
         target = self.folder / name
         target.mkdir(parents=True, exist_ok=True)
@@ -36,6 +39,8 @@ class Checkpoint:
             for number, parameter in zip(group["numbers"], group["params"], strict=True):
                 for key, value in optimizer.state.get(parameter, {}).items():
                     tensors[f"optimizer.{number}.{key}"] = value
+        if average is not None:
+            tensors |= {f"average.{key}": value for key, value in average.state().items()}
         tensors["random.torch"] = torch.get_rng_state()
         write_weights(target / "state.safetensors", tensors)
         sha256 = fingerprint_file(target / "state.safetensors")
@@ -44,7 +49,9 @@ class Checkpoint:
             if other.name != name:
                 shutil.rmtree(other, ignore_errors=True)
 
-    def load(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+    def load(
+        self, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None
+    ) -> dict[str, Any] | None:
         """Restore everything; returns `state`, or None where there is no checkpoint.
 
         Raises:
@@ -72,6 +79,8 @@ class Checkpoint:
                     optimizer.state[parameter] = {
                         key: value if key == "step" else value.to(parameter.device) for key, value in found.items()
                     }
+        if average is not None:
+            average.load({key[8:]: value for key, value in tensors.items() if key.startswith("average.")})
         torch.set_rng_state(tensors["random.torch"])
         state: dict[str, Any] = latest["state"]
         return state

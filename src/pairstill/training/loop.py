@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -26,6 +27,7 @@ from pairstill.training.order import epoch_order
 from pairstill.training.settings import TrainingSettings
 from pairstill.training.sources import ItemSource, TupleScorer
 from pairstill.training.validation import Validation
+from pairstill.training.weight_average import WeightAverage
 from pairstill.tuples import Tuples
 
 logger = logging.getLogger(__name__)
@@ -139,9 +141,10 @@ def fit(
     optimizer = torch.optim.AdamW(
         _groups(student, trained, settings), betas=settings.betas, eps=settings.epsilon, fused=True
     )
+    average = None if settings.average_decay is None else WeightAverage(trained, settings.average_decay)
     checkpoint = Checkpoint(folder / "checkpoint")
     torch.manual_seed(settings.seed)
-    state = checkpoint.load(student, optimizer) or {
+    state = checkpoint.load(student, optimizer, average) or {
         "step": 0, "best": None, "best_step": 0, "since": 0, "seconds": 0.0, "texts": 0, "history": [], "losses": [],
     }  # fmt: skip
     stepper = _distributed(scorer, accelerator)
@@ -175,24 +178,28 @@ def fit(
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         state["step"] = step + 1
+        if average is not None:
+            average.update(step + 1)
         texts = sum(len(np.unique(data.tuples.index[mine, column])) for column in range(student.field_count))
         state["texts"] += texts / len(mine) * len(rows)
         state["losses"].append(float(value.detach()))
         if validation is not None and (state["step"] % every == 0 or state["step"] == steps):
-            _look(state, validation, looker, settings, folder, began, main, accelerator)
+            with average.in_place() if average is not None else contextlib.nullcontext():
+                _look(state, validation, looker, settings, folder, began, main, accelerator)
             scorer.train()
             if settings.encoder_learning_rate is None:
                 for module in student.encoder_modules():
                     module.eval()
         state["seconds"] = time.perf_counter() - began
         if main and time.perf_counter() - saved > settings.checkpoint_every_s:
-            checkpoint.save(student, optimizer, state)
+            checkpoint.save(student, optimizer, average, state)
             saved = time.perf_counter()
         if main and progress is not None:
             progress(min(state["step"] * settings.batch_size, settings.pairs), settings.pairs)
 
     if validation is None and main:
-        write_weights(folder / "best.safetensors", student.state_dict())
+        with average.in_place() if average is not None else contextlib.nullcontext():
+            write_weights(folder / "best.safetensors", student.state_dict())
     result = FitResult(
         best=state["best"],
         best_pairs=state["best_step"] * settings.batch_size,
@@ -339,7 +346,7 @@ def _identity(
         "data": data.fingerprint(),
         "loss": asdict(loss),
         "settings": {key: value for key, value in asdict(settings).items() if key not in timing},
-        "validation": None if validation is None else validation.name,
+        "validation": None if validation is None else [validation.name, TrainingData(validation.tuples).fingerprint()],
     }
 
 

@@ -148,7 +148,12 @@ def distil(
     if plan.stage1 is not None and student.encoder_modules():
         stored = folder / "encoder-outputs"
         with accelerator.main_process_first() if accelerator is not None else contextlib.nullcontext():
-            sources = stored_sources(tuple_set, student, data, validation, stored, plan.stage1.precision, progress_of)
+            # A finished stage is only loaded.
+            finished = (folder / "stage-1" / "result.json").exists()
+            sources = (
+                [] if finished
+                else stored_sources(tuple_set, student, data, validation, stored, plan.stage1.precision, progress_of)
+            )  # fmt: skip
         first = fit(
             student, sources, data, loss, replace(plan.stage1, encoder_learning_rate=None), folder / "stage-1",
             validation=validation, accelerator=accelerator, progress=progress_of("Stage 1: new parameters"),

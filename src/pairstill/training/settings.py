@@ -18,6 +18,7 @@ class TrainingSettings:
         encoder_learning_rate: Of parameters that come from the base; None freezes them (stage 1).
         warmup: Share of the steps over which the rate rises from 0; it falls linearly to 0 afterwards.
         weight_decay: AdamW's, on matrices alone.
+        average_decay: Look at, and keep, the running mean of the weights with this decay; None takes the last step's.
         clip: Largest norm of the gradient; None does not clip.
         betas: AdamW's.
         epsilon: AdamW's.
@@ -37,6 +38,7 @@ class TrainingSettings:
     encoder_learning_rate: float | None = 5e-5
     warmup: float = 0.06
     weight_decay: float = 0.01
+    average_decay: float | None = None
     clip: float | None = 1.0
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-6
@@ -53,6 +55,8 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"the training's {name} is {value}", expected="1 or more")
+        if self.average_decay is not None and not 0 < self.average_decay < 1:
+            raise InputError(f"the training's average_decay is {self.average_decay}", expected="between 0 and 1")
 
     @property
     def steps(self) -> int:

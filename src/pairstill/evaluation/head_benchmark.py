@@ -1,0 +1,256 @@
+"""How fast heads are executed here: beside their plain form, the machine's peak, and BERT-base."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pairstill.evaluation.bert_base import Scope, measure_bert_base
+from pairstill.evaluation.timing import rates
+from pairstill.machine import best_precision
+from pairstill.machine import describe as describe_machine
+from pairstill.metrics.graded import kendall
+from pairstill.representation import Representation
+from pairstill.scoring.fast_head import FastHead
+from pairstill.students.heads.base import Head
+from pairstill.students.heads.cosine import CosineHead
+from pairstill.students.heads.feed_forward import FeedForwardHead, FeedForwardHeadConfig
+from pairstill.students.heads.similarity_skip import SimilaritySkip
+from pairstill.students.heads.transformer import TransformerHead, TransformerHeadConfig
+
+NEEDED_TAU = 0.99
+PEAK_SIZES = (1024, 2048, 4096)
+
+
+@dataclass(frozen=True)
+class HeadSetting:
+    """A head and items for it.
+
+    Attributes:
+        name: In the table.
+        head: The head.
+        items: Per field, a block of items.
+        skip: The student's similarity skip; None where there is none.
+        multiply_adds: The yardstick: multiply-adds of a pair with nothing shared between pairs.
+    """
+
+    name: str
+    head: Head
+    items: tuple[Representation[np.ndarray], ...]
+    multiply_adds: float
+    skip: SimilaritySkip | None = None
+
+
+def named_setting(name: str, items: int = 4096, seed: int = 0) -> HeadSetting:
+    """A head of a published shape with random weights and vectors; speed does not depend on them.
+
+    Args:
+        name: `p2t` or `q2p`: DiPair's transformer heads (4 + 12 vectors of 128, 4 + 8 of 256). `dipair-ffnn`: the
+            feed-forward head on p2t's vectors. `de-ffnn`, `de-cos`: the heads over one vector of 384.
+        items: Per field.
+        seed: Of weights and vectors.
+
+    Raises:
+        KeyError: The name is unknown.
+    """
+    shapes: dict[str, tuple[int, int, int]] = {
+        "p2t": (4, 12, 128), "q2p": (4, 8, 256), "dipair-ffnn": (4, 12, 128), "de-ffnn": (1, 1, 384), "de-cos": (1, 1, 384),
+    }  # fmt: skip
+    left, right, dim = shapes[name]
+    torch.manual_seed(seed)
+    head: Head
+    if name in ("p2t", "q2p"):
+        head = TransformerHead(TransformerHeadConfig(), (left, right), dim, 1)
+    elif name == "de-cos":
+        head = CosineHead(dim)
+    else:
+        head = FeedForwardHead(FeedForwardHeadConfig(), [(left, dim), (right, dim)], 1)
+    generator = np.random.default_rng(seed)
+    blocks: list[Representation[np.ndarray]] = []
+    for slots in (left, right):
+        vectors = generator.standard_normal((items, slots, dim), dtype=np.float32)
+        blocks.append(Representation(vectors, np.full(items, slots, dtype=np.int64)))
+    return HeadSetting(name, head.eval(), tuple(blocks), head.multiply_adds_per_pair())
+
+
+NAMED_SETTINGS = ("p2t", "q2p", "dipair-ffnn", "de-ffnn", "de-cos")
+
+
+def matrix_peak(precision: str, seconds: float = 2.0) -> float:
+    """Operations (two a multiply-add) per second of the best square matrix product here.
+
+    Args:
+        precision: float32, bfloat16 or int8.
+        seconds: About how long to measure.
+    """
+    best = 0.0
+    for size in PEAK_SIZES:
+        work: Callable[[], object]
+        if precision == "int8":
+            left = torch.randint(-127, 127, (size, size)).to(torch.int8)
+            work = partial(torch._int_mm, left, left)
+        else:
+            values = torch.randn(size, size).to(getattr(torch, precision))
+            work = partial(torch.mm, values, values)
+        with torch.inference_mode():
+            best = max(best, max(rates(work, 2 * size**3, seconds / len(PEAK_SIZES))))
+    return best
+
+
+def benchmark_head(
+    setting: HeadSetting,
+    *,
+    pairs: int = 65_536,
+    seconds: float = 20.0,
+    bert_base: Scope = "full",
+    precisions: Sequence[str] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Measure a head on random pairs of its items; gathering and the float32 output are inside the clock.
+
+    Args:
+        setting: Head and items.
+        pairs: Of one repetition.
+        seconds: About how long to measure each precision.
+        bert_base: Forms of BERT-base to time.
+        precisions: None means all that run here.
+        seed: Of the pairs.
+
+    Returns:
+        Keys of the fastest precision whose Kendall's tau with float32 is at least 0.99, at the top level; every precision
+        under `precisions`; the conditions.
+    """
+    generator = np.random.default_rng(seed)
+    index = np.stack([generator.integers(0, len(one), pairs) for one in setting.items], axis=1)
+    if precisions is None:
+        precisions = ["float32"]
+        if best_precision() == "bfloat16":
+            precisions += ["bfloat16"] + (["int8"] if isinstance(setting.head, TransformerHead) else [])
+    measured: dict[str, dict[str, Any]] = {}
+    reference: np.ndarray | None = None
+    for precision in precisions:
+        head = FastHead(setting.head, setting.skip, precision)
+        prepared = [head.prepare(field, one) for field, one in enumerate(setting.items)]
+        head.calibrate(prepared, index)
+        logits = head.score(prepared, index)
+        reference = logits if reference is None else reference
+        found = rates(partial(head.score, prepared, index), pairs, seconds, most=40)
+        peak = matrix_peak(precision)
+        rate = float(np.median(found))
+        measured[precision] = {
+            "pairs_per_s": round(rate, 1),
+            "slowest": round(min(found), 1),
+            "fastest": round(max(found), 1),
+            "peak_flops": round(peak),
+            "fraction_of_peak": round(2 * setting.multiply_adds * rate / peak, 4),
+            "kendall_tau_vs_float32": round(min(_taus(reference[:8192], logits[:8192])), 5),
+        }
+    plain = plain_rate(setting, index, seconds)
+    timings, notes = measure_bert_base(bert_base, seconds=seconds)
+    bert = {f"{one.runtime} {one.precision}": round(one.per_second, 2) for one in timings}
+    fair = {name: one for name, one in measured.items() if one["kendall_tau_vs_float32"] >= NEEDED_TAU}
+    best = max(fair, key=lambda name: fair[name]["pairs_per_s"])
+    for one in measured.values():
+        one["speedup_vs_plain_head"] = round(one["pairs_per_s"] / plain, 2)
+        one["speedup_vs_bert_base_float32"] = (
+            round(one["pairs_per_s"] / bert["PyTorch float32"], 1) if "PyTorch float32" in bert else None
+        )
+        one["speedup_vs_fastest_bert_base"] = (
+            round(one["pairs_per_s"] / max(bert.values()), 1) if bert else None
+        )  # fmt: skip
+    return {
+        "setting": setting.name,
+        "precision": best,
+        **measured[best],
+        "multiply_adds_per_pair": setting.multiply_adds,
+        "plain_head_pairs_per_s": round(plain, 1),
+        "bert_base_pairs_per_s": bert,
+        "precisions": measured,
+        "items": [len(one) for one in setting.items],
+        "kept_per_item": [float(one.lengths.mean()) for one in setting.items],
+        "pairs": pairs,
+        "threads": torch.get_num_threads(),
+        "machine": describe_machine(),
+        "notes": list(notes),
+    }
+
+
+def plain_rate(setting: HeadSetting, index: np.ndarray, seconds: float) -> float:
+    """Pairs per second of the head in its plain float32 form, at the best of four batch sizes.
+
+    Plain: vectors are gathered, joined and put through ordinary layers, every position of every layer, with nothing
+    prepared: `transformers`' `BertEncoder` for a transformer head.
+    """
+    rate = 0.0
+    score = _plain(setting)
+    for batch in (64, 256, 1024, 4096):
+        part = torch.from_numpy(index[:batch])
+        with torch.inference_mode():
+            rate = max(rate, float(np.median(rates(partial(score, part), batch, seconds / 8, most=40))))
+    return rate
+
+
+def _plain(setting: HeadSetting) -> Callable[[Tensor], Tensor]:
+    vectors = [torch.from_numpy(one.vectors) for one in setting.items]
+    head = setting.head
+    if isinstance(head, TransformerHead):
+        layers = plain_transformer(head)
+
+        def transformer(index: Tensor) -> Tensor:
+            joined = torch.cat([one[index[:, field]] for field, one in enumerate(vectors)], dim=1)
+            if head.positions is not None:
+                joined = joined + head.positions
+            hidden: Tensor = layers(head.norm(joined))[0]
+            return head.output(hidden[:, 0])  # type: ignore[no-any-return]
+
+        return transformer
+    if isinstance(head, FeedForwardHead):
+        first_layer: list[nn.Linear] = list(head.first)  # type: ignore[arg-type]
+        weight = torch.cat([one.weight for one in first_layer], dim=1)
+        bias = first_layer[0].bias
+
+        def feed_forward(index: Tensor) -> Tensor:
+            joined = torch.cat([one[index[:, field]].flatten(1) for field, one in enumerate(vectors)], dim=1)
+            first = torch.nn.functional.linear(joined, weight, bias)
+            return head.output(head.hidden(head.activation(first)))  # type: ignore[no-any-return]
+
+        return feed_forward
+
+    def cosine(index: Tensor) -> Tensor:
+        left, right = (one[index[:, field], 0] for field, one in enumerate(vectors))
+        return torch.cosine_similarity(left, right)
+
+    return cosine
+
+
+def plain_transformer(head: TransformerHead) -> Any:
+    """`transformers`' encoder of the same shape and weights."""
+    from transformers import BertConfig
+    from transformers.models.bert.modeling_bert import BertEncoder
+
+    config = BertConfig(
+        hidden_size=head.dim, num_hidden_layers=head.config.layers, num_attention_heads=head.config.attention_heads,
+        intermediate_size=head.config.intermediate, hidden_act={"gelu_tanh": "gelu_new"}.get(head.config.activation, head.config.activation),
+        attn_implementation="sdpa",
+    )  # fmt: skip
+    encoder = BertEncoder(config).eval()
+    for ours, theirs in zip(head.layers, encoder.layer, strict=True):
+        pairs = (
+            (theirs.attention.self.query, ours.query), (theirs.attention.self.key, ours.key), (theirs.attention.self.value, ours.value),
+            (theirs.attention.output.dense, ours.out), (theirs.attention.output.LayerNorm, ours.attention_norm),
+            (theirs.intermediate.dense, ours.up), (theirs.output.dense, ours.down), (theirs.output.LayerNorm, ours.output_norm),
+        )  # fmt: skip
+        for target, source in pairs:
+            target.load_state_dict(source.state_dict())  # type: ignore[union-attr]
+    return encoder
+
+
+def _taus(reference: np.ndarray, other: np.ndarray) -> list[float]:
+    found = [kendall(reference[:, column], other[:, column]).value for column in range(reference.shape[1])]
+    return [1.0 if one is None else one for one in found]

@@ -1,0 +1,1 @@
+"""Fast execution of heads, one module a head type."""
