@@ -68,6 +68,6 @@ def write_sources(folder: Path, functions: int = 12) -> Path:
     unwanted = 'def never(a):\n    """This function must never be read by anyone.\n\n    Because of where it stands in the tree of folders, or because of its name, surely.\n    """\n    return a\n'
     for place in ("tests/helpers.py", "_private/module.py", "venv/lib/module.py", "shop/_hidden.py", "shop/test_it.py"):
         (folder / place).write_text(unwanted)
-    (package / "broken.py").write_text("def oops(:\n")
+    (package / "broken.py").write_text('"""Broken."""\ndef oops(:\n')
     (package / "latin.py").write_bytes(b"# \xe9\n")
     return folder

@@ -26,12 +26,19 @@ def annotate(
     ] = None,
     kind: Annotated[str | None, typer.Option(help="Of imported scores: logit, probability or other.")] = None,
     score_column: Annotated[list[str] | None, typer.Option(help="Column of the score; one a class.")] = None,
+    column: Annotated[
+        list[str] | None, typer.Option(help="FIELD=NAME of the imported file's column, where names differ.")
+    ] = None,
+    skip_unknown: Annotated[
+        bool, typer.Option("--skip-unknown", help="Leave out imported rows that are not among the tuples.")
+    ] = False,
     shard_rows: Annotated[
         int, typer.Option(help="Rows of a shard; an interruption loses the shard it was in.")
     ] = 16_384,
     threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
 ) -> None:
     """Score tuples with a teacher, or import scores from elsewhere; interrupted, the same command resumes."""
+    from pairstill.cli.flags import pairs_of, refuse_flags
     from pairstill.cli.progress import progress_bar
     from pairstill.cli.training import resolve_precision
     from pairstill.errors import InputError
@@ -41,6 +48,22 @@ def annotate(
         raise InputError("give one of --teacher and --import", expected="a model that scores, or a file of scores")
     if import_file is not None and kind is None:
         raise InputError("--import is given without --kind", expected="logit, probability or other")
+    if import_file is None:
+        refuse_flags(
+            {"--kind": kind, "--score-column": score_column, "--column": column, "--skip-unknown": skip_unknown},
+            "it is about a file given with --import",
+        )
+    else:
+        refuse_flags(
+            {
+                "--limit": limit is not None,
+                "--max-length": max_length is not None,
+                "--precision": precision != "auto",
+                "--threads": threads is not None,
+            },
+            "imported scores are not computed",
+        )
+    columns = pairs_of(column or (), "--column")
     tuple_set = TupleSet.load(tuples)
     splits = tuple(split or ())
     if import_file is not None:
@@ -54,10 +77,14 @@ def annotate(
                 out,
                 kind=declared,
                 score_columns=score_column or ["score"],
+                columns=columns,
                 splits=splits,
+                skip_unknown=skip_unknown,
                 progress=progress,
             )
-        print(f"teacher scores: {out}   {len(scores):,} rows, kind {scores.kind}")
+        line = f"teacher scores: {out}   {len(scores):,} rows, kind {scores.kind}"
+        skipped = int(scores.manifest.provenance["rows_of_the_file_skipped"])
+        print(line + (f", {skipped:,} rows of the file skipped" if skipped else ""))
         return
     tuple_set.split(*splits)
 

@@ -18,7 +18,7 @@ MAX_BYTES = 400_000
 
 MAX_PACKAGE_FILES = 400
 """Of a larger installed distribution so many files are read, chosen by hash: parsing takes most of the time, and one
-library should not outweigh all others."""
+library should not outweigh all others. The standard library is read whole."""
 
 SKIPPED_FOLDERS = {
     "build", "dist", "dist-packages", "ensurepip", "env", "extern", "externals", "fixtures", "idle_test", "idlelib", "lib2to3",
@@ -84,7 +84,8 @@ def installed_sources() -> Sources:
             if len(files) > before:
                 versions[name] = importlib.metadata.version(name)
     found = sorted(set(files))
-    kept = limit_packages(found, MAX_PACKAGE_FILES)
+    library = [file for file in found if file.package == "python"]
+    kept = sorted([*library, *limit_packages([file for file in found if file.package != "python"], MAX_PACKAGE_FILES)])
     return Sources(tuple(kept), versions, large, len(found) - len(kept))
 
 

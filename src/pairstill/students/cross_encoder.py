@@ -210,11 +210,8 @@ class CrossEncoder(Student):
 
 def default_max_length(tokenizer: Any, config: Any) -> int:
     """What sentence-transformers takes: the smaller of the tokenizer's and the model's limit; 512 where neither says."""
-    limits = [512]
-    if tokenizer.model_max_length < 10**9:
-        limits.append(int(tokenizer.model_max_length))
-    positions = position_limit(config)
-    return min(limits if positions is None else [*limits, positions])
+    declared = int(tokenizer.model_max_length) if tokenizer.model_max_length < 10**9 else None
+    return min((one for one in (declared, position_limit(config)) if one is not None), default=512)
 
 
 def _load_classifier(config: CrossEncoderConfig, saved: dict[str, Any] | None) -> Any:

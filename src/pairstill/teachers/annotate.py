@@ -53,10 +53,12 @@ def annotate(
         progress: Called with (rows done, rows in all).
 
     Raises:
-        InputError: The teacher takes another number of fields, or a split is missing.
+        InputError: The teacher takes another number of fields or gives outputs that the labels have no use for, or a
+            split is missing.
         ArtefactError: The folder was started with another teacher, other rows or another precision.
     """
     teacher.check_fields(tuple_set)
+    _check_outputs(teacher, tuple_set)
     wanted = tuple_set.split(*splits)
     if limit is not None:
         wanted = wanted.take(np.arange(min(limit, len(wanted))))
@@ -67,9 +69,9 @@ def annotate(
         "teacher": information.fingerprint, "tuple_set": tuple_set.fingerprint, "splits": list(splits), "rows": len(wanted),
         "precision": precision, "max_length": teacher.max_length, "shard_rows": shard_rows,
     }  # fmt: skip
-    job = Job(folder, "annotate", settings, ".parquet")
     shards = split_rows(len(wanted), shard_rows)
     scorer = PairScorer(teacher, tuple_set, precision)
+    job = Job(folder, "annotate", settings, ".parquet")
 
     def write(shard: Shard, target: Path) -> Mapping[str, Any]:
         rows = slice(shard.start, shard.stop)
@@ -90,6 +92,20 @@ def annotate(
     return finish_scores(Path(folder), manifest, receipts)
 
 
+def _check_outputs(teacher: CrossEncoder, tuple_set: TupleSet) -> None:
+    labels, outputs = tuple_set.labels, teacher.outputs
+    if labels.kind == "classes" and outputs != len(labels.classes):
+        raise InputError(
+            f"the teacher gives {outputs} logits a tuple and the tuple set has {len(labels.classes)} classes",
+            expected=f"one logit for each of {', '.join(labels.classes)}",
+        )
+    if labels.kind in ("binary", "graded") and outputs > 2:
+        raise InputError(
+            f"the teacher gives {outputs} logits a tuple and the labels are {labels.kind}",
+            expected="one, or the two of a binary classifier",
+        )
+
+
 class PairScorer:
     """Raw logits of rows of a tuple set by a cross-encoder, at the speed of its matrix products.
 
@@ -97,9 +113,13 @@ class PairScorer:
         teacher: The cross-encoder.
         tuple_set: Where the texts are.
         precision: `float32` or `bfloat16`.
+
+    Raises:
+        InputError: The precision is another one.
     """
 
     def __init__(self, teacher: CrossEncoder, tuple_set: TupleSet, precision: str) -> None:
+        precision_context(precision)
         self.teacher, self.tuple_set, self.precision = teacher.eval(), tuple_set, precision
 
     def tokens(self, field: int, items: np.ndarray) -> tuple[RaggedTokens, np.ndarray]:

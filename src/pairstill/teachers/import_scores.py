@@ -25,7 +25,7 @@ from pairstill.teachers.scores import (
 from pairstill.tuples import TupleSet
 from pairstill.tuples.read_source import read_source, source_columns
 from pairstill.tuples.source_spec import TableSource
-from pairstill.tuples.source_table import SourceTable
+from pairstill.tuples.source_table import SourceTable, check_columns
 
 CLIP = 1e-7
 """Probabilities nearer to 0 or 1 than this are moved to it before they become logits (at most 16.1)."""
@@ -75,6 +75,8 @@ def import_scores(
     path = Path(file)
     if kind not in get_args(ScoreKind):
         raise InputError(f"the score kind '{kind}' is unknown", expected=", ".join(get_args(ScoreKind)))
+    if path.is_dir():
+        raise InputError("this is a folder", file=path, expected="one CSV, TSV, JSON Lines or Parquet file of scores")
     _check_outputs(tuple_set, len(score_columns))
     source = TableSource(files=[path])
     names = _name_columns(source, path, tuple_set, columns or {}, score_columns)
@@ -129,6 +131,8 @@ class _Matched:
 
 def _check_outputs(tuple_set: TupleSet, given: int) -> None:
     labels = tuple_set.labels
+    if not given:
+        raise InputError("no score column is named", expected="one, or one a class")
     if labels.kind == "classes" and given != len(labels.classes):
         raise InputError(
             f"{given} score columns are named and the tuple set has {len(labels.classes)} classes",
@@ -148,6 +152,7 @@ def _name_columns(
             raise InputError(
                 f"the tuple set has no field '{name}'", expected=f"one of {', '.join(tuple_set.field_names)}"
             )
+    check_columns([one for one in given.values() if one not in present], present, str(path))
     names = {}
     for name in tuple_set.field_names:
         candidates = [given[name]] if name in given else [f"{name}_id", name, f"{name}_text"]
@@ -162,7 +167,7 @@ def _name_columns(
     raise InputError(
         f"there is no column for the field '{missing[0]}'", file=path,
         expected=f"'{missing[0]}_id', '{missing[0]}', '{missing[0]}_text' or '{ROW_COLUMN}'",
-        fix=f"The columns are {', '.join(one for one in present if one not in score_columns)}; name one as {missing[0]}=COLUMN",
+        fix=f"The columns are {', '.join(one for one in present if one not in score_columns)}; name one with --column {missing[0]}=COLUMN",
     )  # fmt: skip
 
 
@@ -187,6 +192,16 @@ def _numbers(table: SourceTable, name: str) -> np.ndarray:
     if len(bad):
         raise table.error(int(bad[0]), name, f"the score is {values[bad[0]]}", expected="a finite number")
     return values
+
+
+def _row_numbers(table: SourceTable) -> np.ndarray:
+    values = _numbers(table, ROW_COLUMN)
+    broken = np.flatnonzero(values != np.floor(values))
+    if len(broken):
+        raise table.error(
+            int(broken[0]), ROW_COLUMN, f"the row number is {values[broken[0]]:g}", expected="a whole number, from 0"
+        )
+    return values.astype(np.int64)
 
 
 def _to_logits(table: SourceTable, values: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, int]:
@@ -222,7 +237,7 @@ def _match(
 ) -> _Matched:
     """For every tuple that the file scores, its row and its scores, in the tuple set's order."""
     if ROW_COLUMN in names:
-        theirs, ours = _numbers(table, ROW_COLUMN).astype(np.int64), rows
+        theirs, ours = _row_numbers(table), rows
     else:
         theirs, ours = np.zeros(len(table), np.int64), np.zeros(len(rows), np.int64)
         known = np.ones(len(table), bool)

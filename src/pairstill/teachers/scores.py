@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -50,7 +50,7 @@ class ScoresManifest:
         classes: Names of the outputs; empty where the teacher names none.
         max_lengths: Most tokens that the teacher read of a tuple; empty where it is not known.
         truncated: How many tuples were longer than that.
-        precision: `float32` or `bfloat16`; None for imported scores.
+        precision: `float32` or `bfloat16`; None for imported scores, and for parts that differ in it.
         provenance: Anything else that is known.
     """
 
@@ -243,8 +243,12 @@ class TeacherScores:
         if len(np.unique(rows)) < len(rows):
             raise InputError("two of the teacher-score folders score the same row of the tuple set")
         splits = tuple(dict.fromkeys(split for part in parts for split in part.manifest.splits))
-        truncated = sum(part.manifest.truncated for part in parts)
-        manifest = ScoresManifest(**{**vars(first), "splits": splits, "truncated": truncated})
+        manifest = replace(
+            first,
+            splits=splits if all(part.manifest.splits for part in parts) else (),
+            truncated=sum(part.manifest.truncated for part in parts),
+            precision=first.precision if len({part.manifest.precision for part in parts}) == 1 else None,
+        )
         return cls(manifest, rows, np.concatenate([part.logits for part in parts]))
 
 

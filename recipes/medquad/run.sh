@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# MedQuAD consumer-health questions and long answers: the public stand-in for DiPair's Q2P-MAT (table 2b, figure 3a).
+# Hard negatives and a transfer set are mined as in DiPair's appendix B; answers are cut at 128 tokens.
+# usage: recipes/medquad/run.sh DATA_FOLDER WORK_FOLDER [TEACHER_PAIRS] [STAGE2_PAIRS] [STAGE1_PAIRS] [TRANSFER_PAIRS]
+# Every step resumes; run it again after an interruption.
+set -euo pipefail
+data=$1 work=$2 teacher=${3:-60000} pairs=${4:-60000} first=${5:-300000} transfer=${6:-100000}
+here=$(cd "$(dirname "$0")" && pwd)
+mkdir -p "$work"
+sed "s#DATA#$(cd "$data" && pwd)#" "$here/source.yaml" > "$work/source.yaml"
+[ -f "$work/tuples/manifest.json" ] || pairstill describe "$work/source.yaml" --out "$work/tuples"
+# The paper's ceiling of .53 belongs to its encoder; with this base it leaves one query in eight without a negative.
+[ -f "$work/mined/manifest.json" ] || pairstill mine --tuples "$work/tuples" --out "$work/mined" --work "$work/vectors" --ceiling 0.75 \
+  --transfer 50 --transfer-pairs "$transfer"
+[ -f "$work/teacher/config.json" ] || pairstill teach --tuples "$work/mined" --out "$work/teacher" --pairs "$teacher" --batch-size 32 --looks 5 --validation-rows 1500
+pairstill annotate --tuples "$work/mined" --teacher "$work/teacher" --split train --split transfer --out "$work/scores"
+distill() { # NAME ARCHITECTURE FLAGS...
+  local name=$1 architecture=$2; shift 2
+  [ -f "$work/$name/config.json" ] || pairstill distill --student "$architecture" --tuples "$work/mined" --scores "$work/scores" \
+    --out "$work/$name" --pairs "$pairs" --stage1-pairs "$first" --batch-size 64 --cluster-rows 32 \
+    --looks 5 --validation-rows 1500 "$@"
+}
+for student in dipair-tsf dipair-ffnn de-ffnn; do
+  distill "$student" "$student"
+  distill "$student-one-stage" "$student" --stages one
+done
+distill de-cos de-cos --stages one
+distill cross-encoder cross-encoder --set encoder.layers=3
+students=()
+for student in dipair-tsf dipair-tsf-one-stage dipair-ffnn dipair-ffnn-one-stage de-ffnn de-ffnn-one-stage de-cos cross-encoder; do
+  students+=(--student "$student=$work/$student")
+done
+pairstill evaluate --tuples "$work/mined" --teacher "teacher=$work/teacher" "${students[@]}" --out "$work/evaluation" \
+  --title "MedQuAD, answers cut at 128 tokens"
