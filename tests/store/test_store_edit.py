@@ -277,13 +277,13 @@ def test_a_reader_that_meets_a_compaction_opens_the_new_state(tmp_path: Path, mo
     write(tmp_path, items([1, 2], "fixed"), ids=["a", "b"])
     original, times = StoreFiles.open.__func__, []  # type: ignore[attr-defined]
 
-    def meanwhile(cls: Any, folder: Path, manifest: Any, *, checksums: bool) -> Any:
+    def meanwhile(cls: Any, folder: Path, manifest: Any, **more: Any) -> Any:
         times.append(manifest.generation)
         if len(times) == 1:
             monkeypatch.setattr(StoreFiles, "open", classmethod(original))
             compact(folder)
             monkeypatch.setattr(StoreFiles, "open", classmethod(meanwhile))
-        return original(cls, folder, manifest, checksums=checksums)
+        return original(cls, folder, manifest, **more)
 
     monkeypatch.setattr(StoreFiles, "open", classmethod(meanwhile))
     check(RepresentationStore.open(tmp_path), {"a": 1, "b": 2})

@@ -15,6 +15,7 @@ from pairstill.cli.evaluate import evaluate
 from pairstill.cli.mine import mine
 from pairstill.cli.quickstart import quickstart
 from pairstill.cli.report import report
+from pairstill.cli.store import store
 from pairstill.cli.teach import teach
 from pairstill.errors import PairstillError
 
@@ -51,6 +52,7 @@ app.command()(distill)
 app.command()(evaluate)
 app.command()(report)
 app.add_typer(bench, name="bench")
+app.add_typer(store, name="store")
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,21 +44,31 @@ class StoreFiles:
         self._rows, self._entries = manifest.rows, sum(entry.entries or 0 for entry in manifest.shards)
 
     @classmethod
-    def open(cls, folder: Path, manifest: StoreManifest, *, checksums: bool) -> StoreFiles:
+    def open(
+        cls, folder: Path, manifest: StoreManifest, *, checksums: bool,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> StoreFiles:  # fmt: skip
         """Map all files.
 
         Args:
             folder: The store's.
             manifest: Of the state.
             checksums: Whether every file is read and compared with its checksum.
+            progress: Called with (bytes compared, bytes in all).
 
         Raises:
             ArtefactError: A file is missing, damaged, or holds something else than the manifest says.
         """
         if checksums:
+            done, total = 0, sum(entry.bytes for entry in manifest.files)
+            if progress:
+                progress(done, total)
             for entry in manifest.files:
                 if entry.sha256:
                     check_output(folder / entry.file, entry.bytes, entry.sha256)
+                done += entry.bytes
+                if progress:
+                    progress(done, total)
         shards = [_open_shard(folder, manifest, entry) for entry in manifest.shards]
         segments = [_open_ids(folder, entry, manifest.id_type or "") for entry in manifest.id_files]
         deleted = np.empty(0, np.int64)

@@ -66,6 +66,7 @@ class RepresentationStore:
         *,
         prepared_fingerprint: str | None = None,
         checksums: bool = True,
+        progress: Callable[[int, int], None] | None = None,
     ) -> RepresentationStore:
         """Open a store and check it.
 
@@ -75,6 +76,7 @@ class RepresentationStore:
             prepared_fingerprint: Of what the prepared part must have been made by; None accepts any, or none.
             checksums: Whether to read every file once and compare its checksum. Without, sizes and headers are checked,
                 and opening takes under a second for ten million items.
+            progress: Called with (bytes compared, bytes in all) where checksums are compared.
 
         Raises:
             ArtefactError: It is no store, is unfinished, newer, damaged, or was made by another encoder.
@@ -92,7 +94,8 @@ class RepresentationStore:
                         expected=f"the {what} {wanted[:12]}", fix="Encode the items again into another folder",
                     )  # fmt: skip
             try:
-                return cls(folder, manifest, StoreFiles.open(folder, manifest, checksums=checksums))
+                files = StoreFiles.open(folder, manifest, checksums=checksums, progress=progress)
+                return cls(folder, manifest, files)
             except ArtefactError:
                 # A writer may have replaced the state, and compacting removed its files, while they were being opened.
                 if attempt + 1 == ATTEMPTS or StoreManifest.load(folder).generation == manifest.generation:
@@ -124,6 +127,11 @@ class RepresentationStore:
     def has_ids(self) -> bool:
         """Whether ids were stored."""
         return self.manifest.id_type is not None
+
+    @property
+    def has_content_hashes(self) -> bool:
+        """Whether contents were hashed, for all items or for some."""
+        return any(segment.content_hash is not None for segment in self._files.segments)
 
     @property
     def deleted_rows(self) -> np.ndarray:
@@ -324,7 +332,7 @@ class RepresentationStore:
     def content_hash(self) -> np.ndarray | None:
         """`(items, 16)` uint8 in row order, zeros where a part was written without; None where no part has any."""
         segments = self._files.segments
-        if all(segment.content_hash is None for segment in segments):
+        if not self.has_content_hashes:
             return None
         parts: list[np.ndarray] = [
             np.zeros((len(one), HASH_BYTES), np.uint8) if one.content_hash is None else one.content_hash
