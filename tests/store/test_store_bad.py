@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shutil
@@ -14,7 +15,7 @@ import pytest
 
 from pairstill.errors import ArtefactError
 from pairstill.files import read_json, write_json
-from pairstill.store import RepresentationStore, StoreEditor
+from pairstill.store import RepresentationStore, StoreEditor, write_store
 from pairstill.store.shard_file import write_arrays
 from store_samples import make, write
 
@@ -200,3 +201,53 @@ def test_damaged_places_of_ragged_items_are_found_when_they_are_read(tmp_path: P
     store = RepresentationStore.open(tmp_path, checksums=False)
     with pytest.raises(ArtefactError, match=r"shard-00000\.safetensors: an item lies outside of the shard"):
         store.gather([0])
+
+
+KNOWN = Path(__file__).parent / "known_stores"
+
+
+@pytest.mark.parametrize("name", read_json(KNOWN / "errors.json"))
+@pytest.mark.parametrize("checksums", ["with_checksums", "without"])
+def test_the_folder_of_known_bad_stores(name: str, checksums: str) -> None:
+    """Bytes as they were written once, and the whole message that each gets; null where only a checksum would tell."""
+    said = read_json(KNOWN / "errors.json")[name][checksums]
+    with contextlib.nullcontext() if said is None else pytest.raises(ArtefactError) as caught:
+        RepresentationStore.open(KNOWN / name, "abc", checksums=checksums == "with_checksums")
+    assert said is None or str(caught.value).replace(str(KNOWN / name), "STORE") == said
+
+
+def test_the_good_store_among_the_known_ones_is_read() -> None:
+    store = RepresentationStore.open(KNOWN / "good", "abc")
+    assert store.ids is not None
+    assert (store.ids.to_pylist(), store.generation, store.deleted) == (list("abdef"), 2, 1)
+    block = make(6)
+    np.testing.assert_array_equal(store.gather(store.find(["f", "a"])).vectors, block.vectors[[5, 0]])
+
+
+def test_a_damaged_shard_is_made_again_only_where_that_is_possible(tmp_path: Path) -> None:
+    """What the message advises is what helps."""
+
+    def encode(start: int, stop: int) -> Any:
+        return make(6).take(slice(start, stop))
+
+    def run() -> RepresentationStore:
+        return write_store(
+            tmp_path, encode, 6, encoder_fingerprint="abc", field="query", shard_rows=4, ids=list("abcdef")
+        )
+
+    run()
+    whole = (tmp_path / SHARD).read_bytes()
+    for name in (SHARD, SECOND, IDS):
+        (tmp_path / name).write_bytes(flipped((tmp_path / name).read_bytes()))
+        with pytest.raises(ArtefactError, match="Remove it and run the command that wrote it again: it resumes"):
+            RepresentationStore.open(tmp_path)
+        (tmp_path / name).unlink()
+        run()
+        RepresentationStore.open(tmp_path)
+    assert (tmp_path / SHARD).read_bytes() == whole
+    with StoreEditor(tmp_path) as editor:
+        editor.delete(["a"])
+        editor.commit()
+    (tmp_path / SHARD).write_bytes(flipped(whole))
+    with pytest.raises(ArtefactError, match="was edited, so writing it cannot be resumed: write it again into another"):
+        RepresentationStore.open(tmp_path)

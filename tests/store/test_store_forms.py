@@ -31,6 +31,29 @@ def rounded(array: np.ndarray, dtype: str) -> np.ndarray:
     return widened_arrays(to_precision("x", array, dtype))["x"]
 
 
+@settings(max_examples=30, deadline=None)
+@given(
+    dtype=st.sampled_from(DTYPES),
+    stride=st.sampled_from(["fixed", "ragged"]),
+    cuts=st.sets(st.integers(1, 10), max_size=4),
+)
+def test_bytes_do_not_depend_on_the_blocks_that_are_written(dtype: str, stride: str, cuts: set[int]) -> None:
+    """Scales of 8-bit vectors among them: they are a vector's own, never a batch's."""
+    block, prepared = make(11, extra=True), make(11, seed=1).vectors
+    found = []
+    with tempfile.TemporaryDirectory() as name:
+        for folder, edges in ((Path(name) / "a", [0, 11]), (Path(name) / "b", [0, *sorted(cuts), 11])):
+            with StoreWriter(
+                folder, encoder_fingerprint="abc", field="query", dtype=dtype, stride=stride, shard_rows=4
+            ) as writer:
+                for start, stop in itertools.pairwise(edges):
+                    part = {"key": prepared[start:stop]} if stride == "fixed" else None
+                    writer.append(block.take(slice(start, stop)), prepared=part)
+                writer.finish()
+            found.append({path.name: path.read_bytes() for path in folder.glob("*.safetensors")})
+    assert found[0] == found[1]
+
+
 @given(
     hnp.arrays(
         np.float32,
@@ -276,3 +299,46 @@ def test_an_id_that_numpy_would_change_is_not_exported(tmp_path: Path) -> None:
 def test_the_store_does_not_import_torch() -> None:
     code = "import sys, pairstill.store; assert 'torch' not in sys.modules and 'pandas' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+MOST_MEMORY = """
+import sys
+from pathlib import Path
+import numpy as np
+from pairstill.representation import Representation
+from pairstill.store import RepresentationStore, StoreWriter
+
+def anonymous():
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith("RssAnon")).split()[1]) * 1024
+
+def write_and_read(folder, rows, block=256):
+    most, random = [], np.random.default_rng(0)
+    with StoreWriter(folder, encoder_fingerprint="abc", field="item", shard_rows=1024) as writer:
+        for start in range(0, rows, block):
+            vectors = np.repeat(np.arange(start, start + block, dtype=np.float32), 2048).reshape(block, 16, 128)
+            writer.append(Representation(vectors, np.full(block, 16)))
+            most.append(anonymous())
+        writer.finish(np.arange(rows))
+    store = RepresentationStore.open(folder)
+    for _ in range(rows // block):
+        wanted = random.integers(0, rows, block)
+        assert (store.gather(store.find(wanted)).vectors == wanted[:, None, None]).all()
+        most.append(anonymous())
+    return sum(one.bytes for one in store.manifest.files), max(most)
+
+small, before = write_and_read(sys.argv[1] + "/small", 2048)
+large, after = write_and_read(sys.argv[1] + "/large", 16_384)
+print(small, large, after - before)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc")
+def test_memory_does_not_grow_with_the_store(tmp_path: Path) -> None:
+    """Eight times the items are written, opened and gathered from in the same memory, give or take a shard of 8 MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", MOST_MEMORY, str(tmp_path)], check=True, capture_output=True, text=True, timeout=120
+    )
+    small, large, more = map(int, done.stdout.split())
+    assert large > 134_000_000 > 7 * small
+    assert more < 9_000_000

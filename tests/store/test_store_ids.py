@@ -78,6 +78,27 @@ def test_the_hash_never_changes() -> None:
     assert hash_ids(as_ids([0, 1, -1])).tolist() == INTEGER_HASHES
 
 
+@given(st.lists(TEXT, max_size=20), st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20))
+def test_the_hash_is_the_one_that_is_specified(texts: list[str], numbers: list[int]) -> None:
+    """docs/formats.md, in plain Python."""
+    whole, step = 2**64, 0xBF58476D1CE4E5B9
+    golden = 0x9E3779B97F4A7C15
+
+    def mix(x: int) -> int:
+        x = (x ^ x >> 30) * step % whole
+        x = (x ^ x >> 27) * 0x94D049BB133111EB % whole
+        return x ^ x >> 31
+
+    def of_text(data: bytes) -> int:
+        state = mix((len(data) * step + golden) % whole)
+        for start in range(0, len(data), 8):
+            state = mix(((state ^ int.from_bytes(data[start : start + 8], "little")) + golden) % whole)
+        return state
+
+    assert hash_ids(as_ids(texts, "string")).tolist() == [of_text(one.encode()) for one in texts]
+    assert hash_ids(as_ids(numbers, "integer")).tolist() == [mix((one + golden) % whole) for one in numbers]
+
+
 def test_hashes_rarely_agree() -> None:
     assert len(np.unique(hash_ids(as_ids([f"product-{number}" for number in range(200_000)])))) == 200_000
     assert len(np.unique(hash_ids(as_ids(np.arange(200_000))))) == 200_000

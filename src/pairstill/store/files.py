@@ -65,7 +65,7 @@ class StoreFiles:
                 progress(done, total)
             for entry in manifest.files:
                 if entry.sha256:
-                    check_output(folder / entry.file, entry.bytes, entry.sha256)
+                    _check_output(folder, entry, manifest.generation)
                 done += entry.bytes
                 if progress:
                     progress(done, total)
@@ -94,6 +94,18 @@ class StoreFiles:
             for name in ragged:
                 out[name] = (self._ragged[name].stored, self._ragged[name].take(rows, offsets, lengths))
         return out
+
+
+def _check_output(folder: Path, entry: FileEntry, generation: int) -> None:
+    try:
+        check_output(folder / entry.file, entry.bytes, entry.sha256)
+    except ArtefactError as error:
+        if generation == 1:
+            raise
+        raise ArtefactError(
+            error.found, file=error.file, expected=error.expected,
+            fix="The store was edited, so writing it cannot be resumed: write it again into another folder",
+        ) from None  # fmt: skip
 
 
 def _open_shard(folder: Path, manifest: StoreManifest, entry: FileEntry) -> dict[str, FileArray]:
