@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from pairstill.errors import InputError
 from pairstill.representation import Representation
-from pairstill.students.encoders.pretrained import precision_context, tokenize
+from pairstill.students.encoders.pretrained import tokenize
+from pairstill.students.inference import map_blocks, precision_context, with_precision
 from pairstill.tokens.ragged import RaggedTokens, length_batches
 from pairstill.tuples import Tuples, TupleSet
 
@@ -121,6 +122,18 @@ class Student(nn.Module, ABC):
         old = {id(one) for module in self.encoder_modules() for one in module.parameters()}
         return (one for one in self.parameters() if id(one) not in old)
 
+    def transformers(self) -> Sequence[nn.Module]:
+        """The parts that come from the base."""
+        return self.encoder_modules()
+
+    def with_precision(self, precision: str) -> Self:
+        """The student for inference: itself in `float32`, a copy with narrow transformers in `bfloat16`.
+
+        Raises:
+            InputError: Any other precision.
+        """
+        return with_precision(self, lambda student: student.transformers(), precision)
+
     def tokenize(self, field: int, texts: Sequence[str]) -> RaggedTokens:
         """Token ids of texts of one field, special tokens included, cut at the field's maximum length."""
         return tokenize(self.tokenizer, texts, self.max_lengths[field])
@@ -170,16 +183,19 @@ class Student(nn.Module, ABC):
         training, done = self.training, 0
         self.eval()
         try:
-            for rows in length_batches(tokens.lengths, 64 * batch_size, 4 * batch_size):
+            model = self.with_precision(precision)
+
+            def encode(rows: np.ndarray) -> Representation[np.ndarray]:
                 ids, lengths = tokens.padded(rows, self.padding)
-                with torch.inference_mode(), precision_context(precision, self.device.type):
-                    block = self.encoder_outputs(
-                        field, torch.from_numpy(ids).to(self.device), torch.from_numpy(lengths).to(self.device)
-                    )
-                    if not before_projection:
-                        block = self.project(field, block)
+                block = model.encoder_outputs(
+                    field, torch.from_numpy(ids).to(self.device), torch.from_numpy(lengths).to(self.device)
+                )
+                return (block if before_projection else model.project(field, block)).map(_to_numpy)
+
+            batches = length_batches(tokens.lengths, 64 * batch_size, 4 * batch_size)
+            for rows, block in zip(batches, map_blocks(encode, batches, self.device), strict=True):
                 done += len(rows)
-                yield rows, block.map(_to_numpy)
+                yield rows, block
                 if progress is not None:
                     progress(done, len(tokens))
         finally:

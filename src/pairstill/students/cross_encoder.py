@@ -18,7 +18,6 @@ from pairstill.students.encoders.pretrained import (
     check_max_lengths,
     load_tokenizer,
     position_limit,
-    precision_context,
     quiet_loading,
     resolve_base,
     set_layers_and_dropout,
@@ -27,6 +26,7 @@ from pairstill.students.encoders.pretrained import (
 )
 from pairstill.students.encoders.transformer import transformer_multiply_adds
 from pairstill.students.heads.pair_template import PairTemplate
+from pairstill.students.inference import map_blocks
 from pairstill.tokens.ragged import RaggedTokens, bucket_budget, length_batches
 
 
@@ -80,6 +80,9 @@ class CrossEncoder(Student):
         self.template = PairTemplate.from_tokenizer(tokenizer, config.field_count)
         self.model = _load_classifier(config, encoder_model)
         check_max_lengths(self.model.config, self.max_lengths, self.template.special_count + self.field_count)
+        for module in self.model.children():
+            if module is not self.model.base_model:
+                module.register_forward_pre_hook(_widen)
 
     @classmethod
     def from_sequence_classification(
@@ -119,6 +122,10 @@ class CrossEncoder(Student):
     def encoder_modules(self) -> Sequence[nn.Module]:
         """None: everything depends on the whole tuple, so there is no stage 1."""
         return ()
+
+    def transformers(self) -> Sequence[nn.Module]:
+        """All but the classification layer."""
+        return [self.model.base_model]
 
     def encoder_outputs(self, field: int, ids: Tensor, lengths: Tensor) -> Representation[Tensor]:
         """The token ids themselves."""
@@ -168,15 +175,21 @@ class CrossEncoder(Student):
         training, done = self.training, 0
         self.eval()
         try:
-            for rows in length_batches(total, 4 * block, 256):
+            model = self.with_precision(precision)
+
+            def score(rows: np.ndarray) -> np.ndarray:
                 prepared = []
                 for field, one in enumerate(representations):
                     part = one.take(index[rows, field])
                     width = max(int(part.lengths.max(initial=1)), 1)
-                    prepared.append(self.prepare(field, Representation(part.vectors[:, :width], part.lengths)))
+                    prepared.append(model.prepare(field, Representation(part.vectors[:, :width], part.lengths)))
                 places = torch.arange(len(rows)).unsqueeze(1).expand(-1, self.field_count)
-                with torch.inference_mode(), precision_context(precision, self.device.type):
-                    out[rows] = self.score(prepared, places.to(self.device)).cpu().numpy()
+                logits: np.ndarray = model.score(prepared, places.to(self.device)).cpu().numpy()
+                return logits
+
+            batches = length_batches(total, 4 * block, 256)
+            for rows, logits in zip(batches, map_blocks(score, batches, self.device), strict=True):
+                out[rows] = logits
                 done += len(rows)
                 if progress is not None:
                     progress(done, len(index))
@@ -206,6 +219,12 @@ class CrossEncoder(Student):
         """Token ids as 32-bit integers."""
         del field
         return 4.0 * length
+
+
+def _widen(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+    """What a narrow transformer hands to the classification layer, whose weights stay wide."""
+    del module
+    return tuple(one.float() if isinstance(one, Tensor) else one for one in inputs)
 
 
 def default_max_length(tokenizer: Any, config: Any) -> int:

@@ -14,7 +14,7 @@ from pairstill.errors import InputError
 from pairstill.files import write_parquet
 from pairstill.jobs import Job, Shard, split_rows
 from pairstill.students import CrossEncoder
-from pairstill.students.encoders.pretrained import precision_context
+from pairstill.students.inference import map_blocks
 from pairstill.students.persistence import state_fingerprint
 from pairstill.teachers.scores import ScoresManifest, TeacherInfo, TeacherScores, finish_scores, scores_table
 from pairstill.tokens.ragged import RaggedTokens, length_batches
@@ -119,8 +119,7 @@ class PairScorer:
     """
 
     def __init__(self, teacher: CrossEncoder, tuple_set: TupleSet, precision: str) -> None:
-        precision_context(precision)
-        self.teacher, self.tuple_set, self.precision = teacher.eval(), tuple_set, precision
+        self.teacher, self.tuple_set = teacher.eval().with_precision(precision), tuple_set
 
     def tokens(self, field: int, items: np.ndarray) -> tuple[RaggedTokens, np.ndarray]:
         """Tokens of these items of a field, and each item's place among them."""
@@ -136,12 +135,13 @@ class PairScorer:
         lengths = np.minimum(joined, teacher.max_length)
         out = np.empty((len(index), teacher.outputs), dtype=np.float32)
         done = 0
-        with torch.inference_mode(), precision_context(self.precision, teacher.device.type):
-            for rows in length_batches(lengths, TOKENS_PER_BATCH, 512):
-                out[rows] = self._batch(fields, rows).cpu().numpy()
-                done += len(rows)
-                if progress is not None:
-                    progress(done)
+        batches = length_batches(lengths, TOKENS_PER_BATCH, 512)
+        scored = map_blocks(lambda rows: self._batch(fields, rows).cpu().numpy(), batches, teacher.device)
+        for rows, logits in zip(batches, scored, strict=True):
+            out[rows] = logits
+            done += len(rows)
+            if progress is not None:
+                progress(done)
         return out, int((joined > teacher.max_length).sum())
 
     def _batch(self, fields: Sequence[tuple[RaggedTokens, np.ndarray]], rows: np.ndarray) -> Tensor:

