@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -11,12 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from pairstill.errors import ArtefactError
+from pairstill.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 MANIFEST = "manifest.json"
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def sync_folder(folder: Path) -> None:
@@ -33,6 +35,9 @@ def write_atomic(path: Path) -> Iterator[IO[bytes]]:
     """Open a temporary file beside `path`; on success sync it and rename it to `path`, on any error remove it.
 
     A reader, or a process that was killed at any moment, sees the old file or the whole new one.
+
+    Raises:
+        InputError: The disk is full, or a quota or limit of file sizes is reached.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -45,6 +50,14 @@ def write_atomic(path: Path) -> Iterator[IO[bytes]]:
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)
         Path(temporary).replace(path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        if error.errno in NO_ROOM:
+            raise InputError(
+                f"the file cannot be written: {os.strerror(error.errno or 0)}", file=path,
+                fix="Make room and run the same command again; what was finished is kept",
+            ) from None  # fmt: skip
+        raise
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise

@@ -48,6 +48,20 @@ def memory_limit_bytes(root: Path = Path("/")) -> int | None:
     return min(known) if known else None
 
 
+def memory_use(root: Path = Path("/")) -> dict[str, int]:
+    """Bytes that this process has in memory: `anonymous` (its own), `mapped` (of files), `peak` (both, at the most).
+
+    The system can take mapped pages back at any time. Empty where there is no `/proc` (macOS).
+    """
+    names = {"RssAnon": "anonymous", "RssFile": "mapped", "VmHWM": "peak"}
+    try:
+        lines = (root / "proc/self/status").read_text().splitlines()
+    except OSError:
+        return {}
+    found = dict(line.split(":", 1) for line in lines if ":" in line)
+    return {name: 1024 * int(found[key].split()[0]) for key, name in names.items() if key in found}
+
+
 def processor_name(root: Path = Path("/")) -> str:
     """The processor's name as the system tells it, such as `Intel(R) Xeon(R) Processor`."""
     name = _processor_facts(root).get("model name") or _sysctl("machdep.cpu.brand_string")

@@ -11,10 +11,12 @@ from pairstill.cli.annotate import annotate
 from pairstill.cli.bench import bench
 from pairstill.cli.describe import describe
 from pairstill.cli.distill import distill
+from pairstill.cli.encode import encode
 from pairstill.cli.evaluate import evaluate
 from pairstill.cli.mine import mine
 from pairstill.cli.quickstart import quickstart
 from pairstill.cli.report import report
+from pairstill.cli.score import score
 from pairstill.cli.store import store
 from pairstill.cli.teach import teach
 from pairstill.errors import PairstillError
@@ -51,6 +53,8 @@ app.command()(annotate)
 app.command()(distill)
 app.command()(evaluate)
 app.command()(report)
+app.command()(encode)
+app.command()(score)
 app.add_typer(bench, name="bench")
 app.add_typer(store, name="store")
 

@@ -148,6 +148,7 @@ class Job:
         function: ShardFunction,
         progress: Callable[[int, int], None] | None = None,
         engine: Engine | None = None,
+        summarise: Callable[[Sequence[Receipt]], Mapping[str, Any]] | None = None,
     ) -> list[Receipt]:
         """Do what is not done yet and return the receipts of all shards, in their order.
 
@@ -156,35 +157,50 @@ class Job:
             function: See `ShardTask`.
             progress: Called with (rows done, rows in all), first with what was done before.
             engine: Where shards run; None means one after the other in this process.
+            summarise: Makes more content for `summary.json` from all receipts.
 
         Raises:
             ArtefactError: Another process works in the folder, or it was started with other settings.
             InputError: Two shards have the same name.
         """
+        with self.locked():
+            return self.run_locked(shards, function, progress, engine, summarise)
+
+    def run_locked(
+        self,
+        shards: Sequence[Shard],
+        function: ShardFunction,
+        progress: Callable[[int, int], None] | None = None,
+        engine: Engine | None = None,
+        summarise: Callable[[Sequence[Receipt]], Mapping[str, Any]] | None = None,
+    ) -> list[Receipt]:
+        """As `run`, for a caller that holds the folder already (`locked`)."""
         if len({shard.name for shard in shards}) < len(shards):
             raise InputError("two shards of the job have the same name")
         began = time.perf_counter()
-        with self.locked():
-            done = self.receipts(shards)
-            resumed = len(done)
-            total = sum(len(shard) for shard in shards)
-            rows = sum(len(receipt.shard) for receipt in done.values())
+        done = self.receipts(shards)
+        resumed = len(done)
+        total = sum(len(shard) for shard in shards)
+        rows = sum(len(receipt.shard) for receipt in done.values())
+        if progress:
+            progress(rows, total)
+        missing = [shard for shard in shards if shard.name not in done]
+        task = ShardTask(self.folder, self.suffix, function, self.precision)
+        for receipt in (engine or LocalEngine()).map(task, missing):
+            done[receipt.shard.name] = receipt
+            rows += len(receipt.shard)
             if progress:
                 progress(rows, total)
-            missing = [shard for shard in shards if shard.name not in done]
-            task = ShardTask(self.folder, self.suffix, function, self.precision)
-            for receipt in (engine or LocalEngine()).map(task, missing):
-                done[receipt.shard.name] = receipt
-                rows += len(receipt.shard)
-                if progress:
-                    progress(rows, total)
-            receipts = [done[shard.name] for shard in shards]
-            if missing or not (self.folder / SUMMARY_FILE).exists():
-                self.write_summary(receipts, resumed, time.perf_counter() - began)
+        receipts = [done[shard.name] for shard in shards]
+        if missing or not (self.folder / SUMMARY_FILE).exists():
+            more = summarise(receipts) if summarise else {}
+            self.write_summary(receipts, resumed, time.perf_counter() - began, more)
         return receipts
 
-    def write_summary(self, receipts: Sequence[Receipt], resumed: int, wall_s: float) -> None:
-        """Write what ran, on what and how fast to `summary.json`."""
+    def write_summary(
+        self, receipts: Sequence[Receipt], resumed: int, wall_s: float, more: Mapping[str, Any] | None = None
+    ) -> None:
+        """Write what ran, on what and how fast to `summary.json`; `more` comes at the end."""
         rows, seconds = sum(len(one.shard) for one in receipts), sum(one.seconds for one in receipts)
         machines: list[Mapping[str, Any]] = []
         for receipt in receipts:
@@ -206,6 +222,7 @@ class Job:
                 "bytes": sum(one.bytes for one in receipts),
                 "precision": self.precision,
                 "machines": machines,
+                **(more or {}),
             },
         )
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from pairstill.students.heads.cosine import CosineHead
 from pairstill.students.heads.feed_forward import FeedForwardHead
 from pairstill.students.heads.similarity_skip import SimilaritySkip
 from pairstill.students.heads.transformer import TransformerHead
+from pairstill.students.inference import map_blocks
 
 PRECISIONS = ("float32", "bfloat16", "int8")
 PAIRS_PER_TASK = 8192
@@ -130,10 +130,9 @@ class FastHead:
         tasks = [index[start : start + PAIRS_PER_TASK] for start in range(0, len(index), PAIRS_PER_TASK)]
         if not tasks:
             return np.zeros((0, self.outputs), np.float32)
-        if self.threads == 1 or len(tasks) == 1:
-            return np.concatenate([self._one_thread(prepared, task) for task in tasks])
-        with ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return np.concatenate(list(pool.map(lambda task: self._one_thread(prepared, task), tasks)))
+        return np.concatenate(
+            list(map_blocks(lambda task: self._one_thread(prepared, task), tasks, threads=self.threads))
+        )
 
     def calibrate(self, prepared: Sequence[FastPrepared], index: np.ndarray) -> None:
         """Choose the static scales of int8 from pairs like those to come; nothing to do for other precisions."""
@@ -141,9 +140,36 @@ class FastHead:
             with torch.inference_mode():
                 self.head.calibrate([one.head for one in prepared], np.ascontiguousarray(index, dtype=np.int64))
 
+    @property
+    def calibration(self) -> list[tuple[float, float, float]] | None:
+        """The static scales of int8, plain numbers that JSON keeps to the bit; None for other precisions."""
+        return list(self.head.scales) if self.precision == "int8" else None
+
+    def calibrate_to(self, calibration: Sequence[Sequence[float]]) -> None:
+        """Take the scales of another head's `calibration`, so that both give the same logits to the bit."""
+        self.head.calibrate_to(calibration)
+
+    def arrays(self, prepared: FastPrepared) -> dict[str, np.ndarray]:
+        """Prepared items as arrays by name, for a store; those of bfloat16 are its bits in uint16."""
+        names = [one.name for one in fields(prepared.head) if one.name != "lengths"]
+        found = {name: getattr(prepared.head, name) for name in names}
+        return found if prepared.similarity is None else {**found, "similarity": prepared.similarity}
+
+    def from_arrays(self, arrays: Mapping[str, np.ndarray], lengths: np.ndarray) -> FastPrepared:
+        """Prepared items from what `arrays` gave, without a copy.
+
+        Args:
+            arrays: By name, in this head's precision.
+            lengths: `(items,)` int64 entries that each item keeps.
+        """
+        named: dict[str, Any] = {name: array for name, array in arrays.items() if name != "similarity"}
+        kind = self.head.prepared_type
+        if "lengths" in (one.name for one in fields(kind)):
+            named["lengths"] = np.minimum(lengths, named["packs"].shape[2])
+        return FastPrepared(kind(**named), arrays.get("similarity") if self.scales is not None else None)
+
     def _one_thread(self, prepared: Sequence[FastPrepared], index: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            logits: np.ndarray = self.head.score([one.head for one in prepared], index)
+        logits: np.ndarray = self.head.score([one.head for one in prepared], index)
         if self.scales is None or self.bias is None:
             return logits
         logits += self.bias

@@ -225,6 +225,10 @@ class RepresentationStore:
         if not self.has_ids:
             raise InputError("the store has no ids", file=self.folder, fix="Write it with ids")
 
+    def lengths(self, rows: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Valid entries of the items at `rows`: `(items,)` int64; nothing else is read."""
+        return np.asarray(self.block(self._stored_rows(rows), ["lengths"]).arrays["lengths"][1])
+
     def bytes_per_item(self) -> float:
         """Bytes that an item occupies, its length and place not counted; the mean where the stride is ragged."""
         total = 0

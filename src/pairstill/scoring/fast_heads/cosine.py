@@ -29,6 +29,8 @@ class FastCosineHead:
         dtype: float32 or bfloat16, of the normalised vectors.
     """
 
+    prepared_type = PreparedVector
+
     def __init__(self, head: CosineHead, dtype: torch.dtype) -> None:
         self.dtype, self.outputs = dtype, 1
         self.scale = np.array([float(head.scale.detach())], np.float32)

@@ -32,6 +32,8 @@ class FastFeedForwardHead:
         dtype: float32 or bfloat16.
     """
 
+    prepared_type = PreparedPart
+
     def __init__(self, head: FeedForwardHead, dtype: torch.dtype) -> None:
         self.head, self.dtype = head, dtype
         name = head.config.activation

@@ -45,6 +45,8 @@ class FastTransformerHead:
         quantised: Run the two wide products of every layer in 8-bit integers; `calibrate` must be called before.
     """
 
+    prepared_type = PreparedSlots
+
     def __init__(self, head: TransformerHead, dtype: torch.dtype, quantised: bool = False) -> None:
         self.head, self.dtype, self.quantised = head, dtype, quantised
         self.slots, self.dim, self.outputs = head.slots, head.dim, head.output.out_features
@@ -129,7 +131,7 @@ class FastTransformerHead:
         self.score(prepared, index[:PAIRS])
         seen, self.quantised = self.seen, quantised
         del self.seen
-        self.integer = []
+        found = []
         for layer, samples in zip(self.layers, seen, strict=True):
             inputs = torch.from_numpy(np.concatenate(samples))
             wide = inputs @ layer.up.weight.detach().float().T + layer.up.bias.detach().float()
@@ -138,7 +140,16 @@ class FastTransformerHead:
             # ReLU leaves nothing below zero; other activations keep a little there.
             lowest = float(-hidden.min().clamp(max=0))
             spread = _quantile(hidden, quantile) + lowest
-            self.integer.append(_IntegerFeedForward(layer, self.head.config.activation, step, spread / 255, lowest))
+            found.append((step, spread / 255, lowest))
+        self.calibrate_to(found)
+
+    def calibrate_to(self, scales: Sequence[Sequence[float]]) -> None:
+        """Take the static scales that `calibrate` chose before: of each layer input step, hidden step, lowest value."""
+        self.scales = [(float(step), float(hidden), float(lowest)) for step, hidden, lowest in scales]
+        name = self.head.config.activation
+        self.integer = [
+            _IntegerFeedForward(layer, name, *found) for layer, found in zip(self.layers, self.scales, strict=True)
+        ]
 
     def _feed_forward(self, number: int, rows: Tensor) -> Tensor:
         if hasattr(self, "seen"):

@@ -1,0 +1,109 @@
+"""Ray: the shards of a job on the machines of a cluster."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from pairstill.errors import InputError, MissingExtraError
+from pairstill.jobs.process_engine import ATTEMPTS, attempt, failure, worker_lost
+from pairstill.jobs.shard import Receipt, Shard
+
+_LOG = logging.getLogger(__name__)
+
+
+class RayEngine:
+    """Shards on Ray actors, one core each, which keep the task, and what it opened, between shards.
+
+    An actor that is lost, with its node or alone, is replaced, wherever Ray has room, and its shard done again. Every
+    node must see the job's folder, the student and the stores under the same paths.
+
+    Args:
+        workers: Number of actors; None means one for every core of the cluster.
+        address: Of the cluster, such as `auto` or `10.0.0.1:6379`; None starts Ray on this machine for the time of the job.
+
+    Raises:
+        InputError: `workers` is below 1.
+        MissingExtraError: Ray is not installed.
+    """
+
+    def __init__(self, workers: int | None = None, address: str | None = None) -> None:
+        if workers is not None and workers < 1:
+            raise InputError(f"the number of workers is {workers}", expected="at least 1")
+        try:
+            import ray
+        except ImportError:
+            raise MissingExtraError("ray", "ray") from None
+        self._ray, self.workers, self.address = ray, workers, address
+
+    def map(self, task: Callable[[Shard], Receipt], shards: Sequence[Shard]) -> Iterator[Receipt]:
+        """Run `task` on every shard and yield receipts in the order in which they are done.
+
+        Raises:
+            PairstillError: A shard's input is at fault.
+            InputError: There is no cluster at the address, or a shard lost its actor three times.
+        """
+        ray, ours = self._ray, not self._ray.is_initialized()
+        if ours:
+            self._connect()
+        actors: list[Any] = []
+        try:
+            workers = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+            actor, stored = ray.remote(num_cpus=1, max_restarts=0)(_Worker), ray.put(task)
+            waiting, lost, running = deque(shards), Counter[str](), dict[Any, tuple[Any, Shard]]()
+            while waiting or running:
+                while waiting and len(running) < workers:
+                    actors.append(actor.remote(stored))
+                    self._give(running, actors[-1], waiting.popleft())
+                for answer in ray.wait(list(running), num_returns=1)[0]:
+                    worker, shard = running.pop(answer)
+                    try:
+                        kind, content = ray.get(answer)
+                    except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
+                        lost[shard.name] += 1
+                        how = str(error).splitlines()[0]
+                        _LOG.warning("an actor was lost on %s: %s", shard.name, how)
+                        if lost[shard.name] == ATTEMPTS:
+                            raise worker_lost(shard, how) from None
+                        waiting.appendleft(shard)
+                        actors.remove(worker)
+                        continue
+                    if kind != "receipt":
+                        raise failure(shard, kind, content)
+                    yield content
+                    if waiting:
+                        self._give(running, worker, waiting.popleft())
+        finally:
+            for worker in actors:
+                ray.kill(worker)
+            if ours:
+                ray.shutdown()
+
+    @staticmethod
+    def _give(running: dict[Any, tuple[Any, Shard]], worker: Any, shard: Shard) -> None:
+        running[worker.run.remote(shard)] = worker, shard
+
+    def _connect(self) -> None:
+        try:
+            self._ray.init(
+                address=self.address or "local", num_cpus=self.workers if self.address is None else None,
+                include_dashboard=False if self.address is None else None, log_to_driver=False, logging_level=logging.ERROR,
+            )  # fmt: skip
+        except (ConnectionError, ValueError) as error:
+            raise InputError(
+                f"there is no Ray cluster at '{self.address}': {str(error).splitlines()[0]}",
+                fix="Start one with `ray start --head`, and give its address, or `auto` on a machine of the cluster",
+            ) from None
+
+
+class _Worker:
+    """The actor."""
+
+    def __init__(self, task: Callable[[Shard], Receipt]) -> None:
+        self.task = task
+
+    def run(self, shard: Shard) -> tuple[str, Any]:
+        """A shard."""
+        return attempt(self.task, shard)
