@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pairstill.evaluation.cost import AGREEMENT_NEEDED, Cost, Timing
+from pairstill.evaluation.execution import Execution
 from pairstill.evaluation.timing import as_timing, rates
 from pairstill.machine import best_precision
 from pairstill.metrics.graded import kendall
 from pairstill.representation import Representation
+from pairstill.students.inference import map_blocks
 from pairstill.tuples.tuple_set import Tuples, TupleSet
 
 if TYPE_CHECKING:
@@ -92,35 +94,17 @@ def _trimmed(block: Representation[np.ndarray]) -> Representation[np.ndarray]:
     return replace(block, vectors=block.vectors[:, : max(int(block.lengths.max(initial=1)), 1)])
 
 
-def _runner(student: Student, blocks: Sequence[tuple[list[Any], Any]], precision: str) -> Callable[[], np.ndarray]:
-    import torch
+def _runner(execution: Execution, blocks: Sequence[tuple[list[Any], Any]]) -> Callable[[], np.ndarray]:
+    def score(block: tuple[list[Any], Any]) -> np.ndarray:
+        held, local = block
+        return execution.score([execution.prepare(field, one) for field, one in enumerate(held)], local)
 
-    def run() -> np.ndarray:
-        out = []
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            for held, local in blocks:
-                prepared = [student.prepare(field, one) for field, one in enumerate(held)]
-                out.append(student.score(prepared, local))
-        return torch.cat(out).float().numpy()
-
-    return run
+    return lambda: np.concatenate(list(map_blocks(score, blocks)))
 
 
-def _score_runner(student: Student, blocks: Sequence[tuple[list[Any], Any]], precision: str) -> Callable[[], None]:
-    import torch
-
-    def context() -> Any:
-        return torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16")
-
-    with torch.inference_mode(), context():
-        ready = [([student.prepare(field, one) for field, one in enumerate(held)], local) for held, local in blocks]
-
-    def run() -> None:
-        with torch.inference_mode(), context():
-            for prepared, local in ready:
-                student.score(prepared, local)
-
-    return run
+def _score_runner(execution: Execution, blocks: Sequence[tuple[list[Any], Any]]) -> Callable[[], object]:
+    ready = [([execution.prepare(field, one) for field, one in enumerate(held)], local) for held, local in blocks]
+    return lambda: list(map_blocks(lambda block: execution.score(*block), ready))
 
 
 def _agreement(reference: np.ndarray, other: np.ndarray) -> float:
@@ -129,16 +113,14 @@ def _agreement(reference: np.ndarray, other: np.ndarray) -> float:
     return min((tau for tau in taus if tau is not None), default=1.0)
 
 
-def _best_block(
-    student: Student, pool: _Pool, precision: str, sizes: Sequence[int], seconds: float
-) -> tuple[float, int]:
+def _best_block(execution: Execution, pool: _Pool, sizes: Sequence[int], seconds: float) -> tuple[float, int]:
     """Try block sizes from small to large until the time is spent: the best rate and its size."""
     best, began = (0.0, sizes[0]), time.perf_counter()
     for size in sizes:
         if best[0] and time.perf_counter() - began > seconds:
             break
         index = pool.part(max(4 * size, 64))
-        run = _runner(student, _blocks(student, pool, index, size), precision)
+        run = _runner(execution, _blocks(execution.student, pool, index, size))
         best = max(best, (max(rates(run, len(index), 0.0, least=2)), size))
     return best
 
@@ -149,7 +131,7 @@ def measure_student(
 ) -> Cost:  # fmt: skip
     """Measure a student on rows of a split.
 
-    The head runs at the best of float32 and, where the processor has it and Kendall's tau with float32 is at least 0.99,
+    The head runs in its fast form where it has one, each thread on blocks of its own, at the best of float32 and, where the processor has it and Kendall's tau with float32 is at least 0.99,
     bfloat16; at the best block size; pairs of similar length together. Items are encoded before, so the head's clock holds
     `prepare` of each block's distinct items and `score`. The encoder runs in float32, or bfloat16 where scores from such
     encodings agree as well.
@@ -170,7 +152,7 @@ def measure_student(
         threads = torch.get_num_threads()
         probe = sample_groups(tuples, 32, seed)
         small, _ = _pool(student, tuple_set, probe)
-        run = _runner(student, _blocks(student, small, small.index, 16), "float32")
+        run = _runner(Execution(student, "float32"), _blocks(student, small, small.index, 16))
         rate = max(rates(run, len(small.index), 0.0, least=2))
         slow = rate < SLOW_PAIRS_PER_SECOND
         pairs = int(np.clip(rate * seconds / 12, 32, 256)) if slow else 1024
@@ -180,8 +162,8 @@ def measure_student(
         precisions, agreement, refused = ["float32"], None, None
         if best_precision() == "bfloat16":
             blocks = _blocks(student, pool, pool.index, 64)
-            reference = _runner(student, blocks, "float32")()
-            agreement = _agreement(reference, _runner(student, blocks, "bfloat16")())
+            reference = _runner(Execution(student, "float32", fast=False), blocks)()
+            agreement = _agreement(reference, _runner(Execution(student, "bfloat16"), blocks)())
             if agreement >= AGREEMENT_NEEDED:
                 precisions.append("bfloat16")
             else:
@@ -189,14 +171,18 @@ def measure_student(
                     f"bfloat16 is left out: Kendall's tau with float32 is {agreement:.3f}, below {AGREEMENT_NEEDED}"
                 )
         share = seconds / 6
-        tried = {name: _best_block(student, wide, name, sizes, share) for name in precisions}
+        executions = {name: Execution(student, name) for name in precisions}
+        tried = {name: _best_block(one, wide, sizes, share) for name, one in executions.items()}
         precision = max(tried, key=lambda name: tried[name][0])
+        execution = executions[precision]
         block = tried[precision][1]
         blocks = _blocks(student, wide, wide.part(max(4 * block, len(pool.index))), block)
         units = sum(len(local) for _, local in blocks)
-        shared: dict[str, Any] = {"unit": "pairs", "precision": precision, "threads": threads, "batch": block}
-        head = rates(_runner(student, blocks, precision), units, share)
-        alone = rates(_score_runner(student, blocks, precision), units, share / 2)
+        shared: dict[str, Any] = {
+            "unit": "pairs", "precision": precision, "threads": threads, "batch": block, "runtime": execution.runtime,
+        }  # fmt: skip
+        head = rates(_runner(execution, blocks), units, share)
+        alone = rates(_score_runner(execution, blocks), units, share / 2)
         encoders = tuple(
             _measure_encoder(student, field, texts[field], pool, precisions, share / 2, threads)
             for field in range(student.field_count)

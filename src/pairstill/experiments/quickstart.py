@@ -45,10 +45,10 @@ class QuickstartPlan:
     teacher_pairs: int = 9_000
     students: tuple[QuickstartStudent, ...] = (
         QuickstartStudent("DE-Cos", "de-cos", stages="one", stage2_pairs=3_000),
-        QuickstartStudent("DE-FFNN", "de-ffnn", stages="first"),
+        QuickstartStudent("DE-FFNN", "de-ffnn", stage2_pairs=4_000),
         QuickstartStudent("DiPair-TSF", "dipair-tsf"),
         QuickstartStudent(
             "small cross-encoder", "cross-encoder", settings=("encoder.layers=4",), stages="one", stage2_pairs=9_000
         ),
     )
-    cost_seconds: float = 30.0
+    cost_seconds: float = 24.0
