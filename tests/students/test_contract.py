@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pairstill.errors import ArtefactError, InputError
+from pairstill.representation import Representation
 from pairstill.students import Student, load_student, make_student
 from pairstill.students.persistence import parse_config
 from tiny import FAMILIES, WORDS, tiny_base
@@ -83,6 +84,18 @@ def test_three_steps(base: Path, case: str, tmp_path: Path) -> None:
     assert type(again) is type(student)
     assert again.config == student.config
     np.testing.assert_array_equal(np.asarray(again.predict(tuples, activation_fn=torch.nn.Identity())), logits)
+
+
+@pytest.mark.parametrize("case", ["dipair-ffnn", "dipair-tsf", "dipair-tsf of three"])
+def test_slots_that_no_item_fills_may_be_missing(base: Path, case: str) -> None:
+    student = build(base, case)
+    whole = student.encode(1, ["w1", "w2"])
+    longest = int(whole.lengths.max())
+    cut = Representation(whole.vectors[:, :longest], whole.lengths, whole.similarity)
+    assert longest < whole.vectors.shape[1]
+    with torch.inference_mode():
+        for name, tensor in student.prepare(1, whole).items():
+            torch.testing.assert_close(student.prepare(1, cut)[name], tensor, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("case", CASES)
