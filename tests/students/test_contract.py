@@ -86,7 +86,7 @@ def test_three_steps(base: Path, case: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(again.predict(tuples, activation_fn=torch.nn.Identity())), logits)
 
 
-@pytest.mark.parametrize("case", ["dipair-ffnn", "dipair-tsf", "dipair-tsf of three"])
+@pytest.mark.parametrize("case", ["dipair-ffnn", "dipair-tsf"])
 def test_slots_that_no_item_fills_may_be_missing(base: Path, case: str) -> None:
     student = build(base, case)
     whole = student.encode(1, ["w1", "w2"])
