@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from pairstill.representation import Representation
 from pairstill.students.base import Prepared, Progress, Student, as_tensors
 from pairstill.students.encoders.attention import register
+from pairstill.students.encoders.dropout import replace_dropout
 from pairstill.students.encoders.pretrained import (
     attention_mask,
     check_max_lengths,
@@ -80,6 +81,7 @@ class CrossEncoder(Student):
         self.template = PairTemplate.from_tokenizer(tokenizer, config.field_count)
         self.model = _load_classifier(config, encoder_model)
         check_max_lengths(self.model.config, self.max_lengths, self.template.special_count + self.field_count)
+        replace_dropout(self.model)
         for module in self.model.children():
             if module is not self.model.base_model:
                 module.register_forward_pre_hook(_widen)

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pairstill.students.encoders.dropout import dropout as apply_dropout
+
 ATTENTION = "pairstill"
 
 
@@ -46,7 +48,7 @@ def attend(
             scores = scores + attention_mask.to(scores.dtype)
         weights = torch.softmax(scores, dim=-1)
         if dropout and module.training:
-            weights = nn.functional.dropout(weights, p=dropout)
+            weights = apply_dropout(weights, dropout)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
 
 

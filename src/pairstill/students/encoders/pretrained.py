@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from pairstill.errors import InputError
 from pairstill.students.encoders import attention
+from pairstill.students.encoders.dropout import replace_dropout
 from pairstill.students.inference import map_blocks, with_precision
 from pairstill.tokens.ragged import RaggedTokens, length_batches
 
@@ -131,11 +132,11 @@ def load_encoder(base: str, layers: int | None = None, dropout: float = 0.0, sha
         set_layers_and_dropout(config, base, layers, dropout)
         if shape is not None:
             config = small_bert_config(config, BertConfig, shape, layers)
-            return without_pooler(AutoModel.from_config(config, attn_implementation=attention.register()))
+            return as_encoder(AutoModel.from_config(config, attn_implementation=attention.register()))
         model = AutoModel.from_pretrained(
             resolve_base(base), config=config, dtype=torch.float32, attn_implementation=attention.register()
         )
-    return without_pooler(model)
+    return as_encoder(model)
 
 
 def set_layers_and_dropout(config: Any, base: str, layers: int | None, dropout: float | None) -> None:
@@ -172,11 +173,12 @@ def encoder_from_config(config: dict[str, Any]) -> nn.Module:
     config = dict(config)
     model_type = config.pop("model_type")
     built = AutoConfig.for_model(model_type, **config)
-    return without_pooler(AutoModel.from_config(built, attn_implementation=attention.register()))
+    return as_encoder(AutoModel.from_config(built, attn_implementation=attention.register()))
 
 
-def without_pooler(model: nn.Module) -> nn.Module:
-    """Remove the pooler, which students never read."""
+def as_encoder(model: nn.Module) -> nn.Module:
+    """Remove the pooler, which students never read, and make dropout cheap."""
+    replace_dropout(model)
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # type: ignore[assignment]
     return model
