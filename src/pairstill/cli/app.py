@@ -14,6 +14,7 @@ from pairstill.cli.distill import distill
 from pairstill.cli.encode import encode
 from pairstill.cli.evaluate import evaluate
 from pairstill.cli.mine import mine
+from pairstill.cli.plan import plan
 from pairstill.cli.quickstart import quickstart
 from pairstill.cli.report import report
 from pairstill.cli.score import score
@@ -55,6 +56,7 @@ app.command()(evaluate)
 app.command()(report)
 app.command()(encode)
 app.command()(score)
+app.command()(plan)
 app.add_typer(bench, name="bench")
 app.add_typer(store, name="store")
 

@@ -99,6 +99,9 @@ class BulkPlan:
         shards: Of the scoring step.
         base_bytes: Of a process that has the student open.
         left_items: Items of the first field's store.
+        prepared_bytes: Of an item, a field.
+        multiply_adds: Of a pair, with nothing shared.
+        outputs: Logits of a pair.
         notes: What a person should know.
     """
 
@@ -112,6 +115,9 @@ class BulkPlan:
     shards: tuple[Shard, ...]
     base_bytes: int
     left_items: int
+    prepared_bytes: tuple[float, ...]
+    multiply_adds: float
+    outputs: int
     notes: tuple[str, ...]
 
     @property
@@ -186,7 +192,7 @@ def plan_bulk(job: BulkJob) -> BulkPlan:
     settings = ShardSettings(scorer, tuple(stores), job.keep, output, sizes.limits, fingerprints)
     shards = cross.shards() if cross else _input_shards(source, sizes.pairs_per_shard) if source else []
     return BulkPlan(
-        job, settings, body, choice, sizes, source, cross, tuple(shards), memory_use().get("anonymous", 0), len(listed[0]),
+        job, settings, body, choice, sizes, source, cross, tuple(shards), memory_use().get("anonymous", 0), len(listed[0]), tuple(prepared), multiply_adds, student.outputs,
         tuple(_notes(source, stores, use)),
     )  # fmt: skip
 

@@ -63,11 +63,13 @@ class Scorer(ABC):
         prepare_s: Seconds spent in `prepare` so far.
         head_s: Seconds spent in `score` so far.
         bytes_read: Of the stores so far.
+        items_prepared: So far, an item as often as it was prepared.
     """
 
     def __init__(self, stores: Sequence[RepresentationStore], outputs: int) -> None:
         self.stores, self.outputs = list(stores), outputs
         self.prepare_s = self.head_s = self.bytes_read = 0.0
+        self.items_prepared = 0
         self._bytes_per_item = [store.bytes_per_item() for store in stores]
 
     def prepare(self, field: int, rows: np.ndarray) -> Any:
@@ -75,6 +77,7 @@ class Scorer(ABC):
         began = time.perf_counter()
         prepared = self._prepare(field, rows)
         self.prepare_s += time.perf_counter() - began
+        self.items_prepared += len(rows)
         self.bytes_read += len(rows) * self._bytes_per_item[field]
         return prepared
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,7 @@ class ShardSettings:
     output: int
     limits: tuple[int, ...]
     fingerprints: Mapping[str, Any]
+    open_s: float = field(default=0.0, init=False, repr=False, compare=False)
     _opened: Scorer | None = field(default=None, init=False, repr=False, compare=False)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -56,9 +58,12 @@ class ShardSettings:
         return {**self.__dict__, "_opened": None}
 
     def open(self) -> Scorer:
-        """The scorer, opened once a process."""
+        """The scorer, opened once a process; `open_s` is how long that took, 0 where it was open."""
+        self.open_s = 0.0
         if self._opened is None:
+            began = time.perf_counter()
             self._opened = self.scorer.open()
+            self.open_s = time.perf_counter() - began
         return self._opened
 
 
@@ -67,7 +72,7 @@ class Account:
 
     def __init__(self, scorer: Scorer) -> None:
         self._scorer = scorer
-        self._before = scorer.prepare_s, scorer.head_s, scorer.bytes_read
+        self._before = scorer.prepare_s, scorer.head_s, scorer.bytes_read, scorer.items_prepared
         self.pairs = self.scored = self.written = self.skipped = self.input_bytes = 0
         self.anonymous = 0
 
@@ -78,13 +83,15 @@ class Account:
     def details(self, settings: ShardSettings) -> dict[str, Any]:
         """For the receipt."""
         self.look()
-        prepare_s, head_s, bytes_read = self._before
+        prepare_s, head_s, bytes_read, items = self._before
         memory = memory_use()
         return {
             "pairs": self.pairs,
             "pairs_scored": self.scored,
             "rows_written": self.written,
             "rows_skipped": self.skipped,
+            "items_prepared": self._scorer.items_prepared - items,
+            "open_seconds": round(settings.open_s, 6),
             "prepare_seconds": round(self._scorer.prepare_s - prepare_s, 6),
             "head_seconds": round(self._scorer.head_s - head_s, 6),
             "bytes_read_of_stores": int(self._scorer.bytes_read - bytes_read),

@@ -13,9 +13,9 @@ from pairstill.scoring.bulk.rows import CHUNK_PAIRS
 from pairstill.scoring.bulk.scorer import BLOCK_ITEMS
 
 LEAST_MEMORY = 16 << 20
-SHARD_MULTIPLY_ADDS = 5e12
-"""Of a shard: a quarter of a minute to a minute of one core."""
-LEAST_SHARD_PAIRS, MOST_SHARD_PAIRS, MOST_SHARDS = 1 << 19, 1 << 24, 1 << 16
+SHARD_MULTIPLY_ADDS = 1e13
+"""Of a shard: about half a minute of one core."""
+LEAST_SHARD_PAIRS, MOST_SHARD_PAIRS, MOST_SHARDS = 1 << 20, 1 << 24, 1 << 16
 BYTES_PER_PAIR = 112
 """Ids as they are read (20 bytes of text), codes, store rows, their order, and what Arrow and NumPy hold beside it; a field."""
 

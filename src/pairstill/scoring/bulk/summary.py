@@ -27,6 +27,7 @@ def summarise(
     total = {
         name: sum(one.details[name] for one in receipts)
         for name in (
+            "items_prepared",
             "pairs",
             "pairs_scored",
             "rows_written",
@@ -35,9 +36,12 @@ def summarise(
             "bytes_read_of_input",
         )
     }
-    head_s, prepare_s = (sum(one.details[name] for one in receipts) for name in ("head_seconds", "prepare_seconds"))
-    shard_s = sum(one.seconds for one in receipts)
-    last = sum(one.details["pairs"] for one in receipts if one.shard.name not in before)
+    head_s, prepare_s, open_s = (
+        sum(one.details[name] for one in receipts) for name in ("head_seconds", "prepare_seconds", "open_seconds")
+    )
+    shard_s = sum(one.seconds for one in receipts) - open_s
+    last_run = [one for one in receipts if one.shard.name not in before]
+    last = sum(one.details["pairs"] for one in last_run)
     scored = total["pairs_scored"]
     return {
         "student": {"folder": plan.job.student, "fingerprint": plan.body["student"]},
@@ -53,6 +57,9 @@ def summarise(
         "pairs_per_s": round(last / wall_s, 1),
         "pairs_of_the_last_run": last,
         "whole_last_run_seconds": round(wall_s, 3),
+        "seconds_of_the_last_runs_shards": round(sum(one.seconds - one.details["open_seconds"] for one in last_run), 3),
+        "open_seconds": round(open_s, 3),
+        "scoring_seconds": round(shard_s, 3),
         "pairs_per_worker_second": round(scored / shard_s, 1) if shard_s else None,
         "head_pairs_per_s": plan.choice.head_pairs_per_s,
         "head_pairs_per_s_inside": round(scored / head_s, 1) if head_s else None,
@@ -65,5 +72,8 @@ def summarise(
             "peak_bytes": max((one.details["peak_bytes"] for one in receipts), default=0),
         },
         "sizes": {"pairs_per_shard": plan.sizes.pairs_per_shard, "items_held": list(plan.sizes.limits)},
+        "prepared_bytes_per_item": list(plan.prepared_bytes),
+        "multiply_adds_per_pair": plan.multiply_adds,
+        "outputs": plan.outputs,
         "notes": list(plan.notes),
     }
