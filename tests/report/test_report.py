@@ -13,6 +13,7 @@ from pairstill.evaluation.comparison import compare
 from pairstill.evaluation.cost import Cost, CostReferences, Timing
 from pairstill.evaluation.floors import floor_systems
 from pairstill.report.html import to_html
+from pairstill.report.markdown import to_markdown
 from pairstill.report.outputs import file_name
 from pairstill.report.svg import Box, place_labels, text_width
 from pairstill.report.table_files import escape_latex, to_csv, to_latex
@@ -107,6 +108,20 @@ def test_csv_has_a_line_per_split_and_system():
     assert (first["speed_up_bert_base_float32"], float(first["speed_up_bert_base_fastest"])) == ("", 200_000.0)
     constant = next(row for row in rows if row["system"] == "constant")
     assert constant["pearson"] == ""
+
+
+def test_markdown_has_every_table_and_hides_nothing_in_markup():
+    source = to_markdown(comparison(title="50% | of *R&D*_1"))
+    assert source.startswith(r"## 50% \| of \*R&D\*\_1")
+    tables = [part for part in source.split("\n\n") if part.startswith("|")]
+    for lines in (part.splitlines() for part in tables):
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
+        assert len(widths) == 1
+    one = comparison()
+    for split in one.splits:
+        for row in quality_table(one, split).rows:
+            assert "| " + " | ".join(re.sub(r"([\\|*_<`])", r"\\\1", cell) for cell in row) + " |" in to_markdown(one)
+    assert "Every timing" in source
 
 
 def test_latex_has_the_form_of_a_table():

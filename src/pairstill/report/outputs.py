@@ -9,6 +9,7 @@ from pairstill.evaluation.evaluate import Evaluation
 from pairstill.evaluation.trec import document_names, group_names, write_all_qrels, write_run
 from pairstill.files import write_text
 from pairstill.report.html import to_html
+from pairstill.report.markdown import to_markdown
 from pairstill.report.table_files import to_csv, to_latex
 from pairstill.tuples.tuple_set import TupleSet
 
@@ -19,7 +20,7 @@ def file_name(name: str) -> str:
 
 
 def write_outputs(folder: str | Path, evaluation: Evaluation, tuple_set: TupleSet) -> list[Path]:
-    """Write results.json, table.csv, table.tex, report.html and, for one score a tuple, runs/ in TREC form.
+    """Write results.json, table.csv, table.tex, table.md, report.html and, for one score a tuple, runs/ in TREC form.
 
     Returns:
         The paths, the report last.
@@ -29,7 +30,8 @@ def write_outputs(folder: str | Path, evaluation: Evaluation, tuple_set: TupleSe
     comparison.save(folder / "results.json")
     write_text(folder / "table.csv", to_csv(comparison))
     write_text(folder / "table.tex", to_latex(comparison))
-    paths = [folder / "results.json", folder / "table.csv", folder / "table.tex"]
+    write_text(folder / "table.md", to_markdown(comparison))
+    paths = [folder / name for name in ("results.json", "table.csv", "table.tex", "table.md")]
     if tuple_set.labels.outputs == 1:
         paths += write_runs(folder / "runs", evaluation, tuple_set)
     write_text(folder / "report.html", to_html([comparison]))
