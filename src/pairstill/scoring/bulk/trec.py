@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -71,8 +70,8 @@ def _batches(opened: Any, address: str, kinds: list[str]) -> Iterator[tuple[list
     documents: list[Any] = []
     scores: list[float] = []
     try:
-        for number, line in enumerate(io.TextIOWrapper(opened, encoding="utf-8"), start=1):
-            parts = line.split()
+        for number, line in enumerate(opened, start=1):
+            parts = line.decode("utf-8").split()
             if not parts:
                 continue
             if len(parts) != 6:
