@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from pairstill.errors import InputError, MissingExtraError
 from pairstill.jobs.process_engine import ATTEMPTS, attempt, failure, worker_lost
 from pairstill.jobs.shard import Receipt, Shard
 
+CONNECT_S = 10
 _LOG = logging.getLogger(__name__)
 
 
@@ -63,7 +65,7 @@ class RayEngine:
                         kind, content = ray.get(answer)
                     except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
                         lost[shard.name] += 1
-                        how = str(error).splitlines()[0]
+                        how = next(line for line in reversed(str(error).splitlines()) if line.strip()).strip()
                         _LOG.warning("an actor was lost on %s: %s", shard.name, how)
                         if lost[shard.name] == ATTEMPTS:
                             raise worker_lost(shard, how) from None
@@ -87,11 +89,15 @@ class RayEngine:
 
     def _connect(self) -> None:
         try:
+            host, colon, port = (self.address or "").rpartition(":")
+            if colon and "/" not in host and port.isdigit():
+                # Ray itself waits for minutes where nobody answers.
+                socket.create_connection((host, int(port)), timeout=CONNECT_S).close()
             self._ray.init(
                 address=self.address or "local", num_cpus=self.workers if self.address is None else None,
                 include_dashboard=False if self.address is None else None, log_to_driver=False, logging_level=logging.ERROR,
             )  # fmt: skip
-        except (ConnectionError, ValueError) as error:
+        except (OSError, ValueError) as error:
             raise InputError(
                 f"there is no Ray cluster at '{self.address}': {str(error).splitlines()[0]}",
                 fix="Start one with `ray start --head`, and give its address, or `auto` on a machine of the cluster",
