@@ -91,15 +91,18 @@ def test_no_workers_are_refused() -> None:
         ProcessEngine(0)
 
 
-def test_ray_does_what_one_process_does_and_replaces_lost_actors(tmp_path: Path) -> None:
+def test_ray_does_what_one_process_does_and_replaces_lost_actors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("ray")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     from pairstill.jobs.ray_engine import RayEngine
 
     job(tmp_path / "one").run(split_rows(11, 2), count_rows)
     job(tmp_path / "ray").run(split_rows(11, 2), die_once, None, RayEngine(1))
     assert (tmp_path / "ray" / "died").exists()
     assert contents(tmp_path / "one") == contents(tmp_path / "ray")
-    with pytest.raises(InputError, match="there is no Ray cluster at '127.0.0.1:1'"):
+    with pytest.raises(InputError, match=r"there is no Ray cluster at '127\.0\.0\.1:1'"):
         job(tmp_path / "none").run(split_rows(11, 2), count_rows, None, RayEngine(1, "127.0.0.1:1"))
     with pytest.raises(InputError, match="the number of workers is 0"):
         RayEngine(0)

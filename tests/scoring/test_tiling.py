@@ -41,7 +41,10 @@ def test_every_pair_gets_its_own_score_and_no_tile_is_larger_than_its_limit(
     rows = np.random.default_rng(seed).integers(0, 30, (count, fields))
     scorer = Counting(fields)
     found = score_rows(scorer, rows, limits[:fields])
-    assert found[:, 0].tolist() == sum(100.0**field * rows[:, field] for field in range(fields)).astype(np.float32).tolist()
+    assert (
+        found[:, 0].tolist()
+        == sum(100.0**field * rows[:, field] for field in range(fields)).astype(np.float32).tolist()
+    )
     assert all(one <= limit for one, limit in zip(scorer.largest, limits, strict=False))
 
 

@@ -33,7 +33,11 @@ def plainly(scored: Scored, count: int) -> list[tuple[int, str, float]]:
     ids = STORES[1].ids.to_pylist()
     found = []
     for left in range(LEFT):
-        mine = {(-float(score), ids[row[1]]) for row, score in zip(scored.rows, scored.scores, strict=True) if row[0] == left}
+        mine = {
+            (-float(score), ids[row[1]])
+            for row, score in zip(scored.rows, scored.scores, strict=True)
+            if row[0] == left
+        }
         found += [(left, one, -score) for score, one in sorted(mine)[:count]]
     return found
 

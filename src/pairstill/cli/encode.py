@@ -154,6 +154,6 @@ def _from_file(
     if not len(table):
         raise InputError("no row is left", file=source.name, expected="at least one item")
     columns = [table.column(name).cast(pa.large_string()) for name in text_columns]
-    texts = pc.binary_join_element_wise(*columns, " ") if len(columns) > 1 else columns[0]
+    texts = pc.binary_join_element_wise(*columns, pa.scalar(" ", pa.large_string())) if len(columns) > 1 else columns[0]
     ids = table.column(id_column)
     return (ids if pa.types.is_integer(ids.type) else ids.cast(pa.large_string())), texts.to_pylist()

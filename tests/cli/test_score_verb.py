@@ -1,0 +1,163 @@
+"""`encode`, `score` and `plan` through the real command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bulk_samples import Sample, make_sample, read_result, write_pairs
+from pairstill.tuples import TupleSet
+
+
+@pytest.fixture(scope="module")
+def sample(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Sample:
+    return make_sample(base, tmp_path_factory.mktemp("verbs"))
+
+
+def command(*arguments: object, limit_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
+    def limit() -> None:
+        if limit_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
+
+    return subprocess.run(
+        [sys.executable, "-m", "pairstill", *map(str, arguments)], capture_output=True, text=True, preexec_fn=limit,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+
+
+def stores(sample: Sample) -> list[str]:
+    return [one for name, folder in sample.stores.items() for one in ("--store", f"{name}={folder}")]
+
+
+def test_encode_score_and_plan(sample: Sample, tuple_set: TupleSet, tmp_path: Path) -> None:
+    student = sample.folder / "student"
+    tuple_set.save(tmp_path / "tuples")
+    done = command(
+        "encode",
+        "--student",
+        student,
+        "--tuples",
+        tmp_path / "tuples",
+        "--field",
+        "query",
+        "--out",
+        tmp_path / "query",
+        "--threads",
+        1,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "40 items (40 added)" in done.stdout
+    items = tmp_path / "items.csv"
+    items.write_text("id,title,more\n" + "".join(f"{number},w{number},w1\n" for number in range(30)))
+    encode_items = (
+        "encode", "--student", student, "--texts", items, "--id", "id", "--text", "title", "--text", "more", "--position", 2,
+        "--field", "item", "--out", tmp_path / "item", "--dtype", "int8", "--threads", 1,
+    )  # fmt: skip
+    assert command(*encode_items).returncode == 0
+    items.write_text("id,title,more\n" + "".join(f"{number},w{number},w2\n" for number in range(28, 32)))
+    done = command(*encode_items, "--delete-missing", "--compact")
+    assert done.returncode == 0, done.stderr
+    assert "4 items (2 added, 2 replaced, 28 deleted), int8" in done.stdout
+    score = (
+        "score", "--student", student, "--store", f"query={tmp_path}/query", "--store", f"item={tmp_path}/item", "--top", 3, "--out",
+        tmp_path / "job", "--workers", 1,
+    )  # fmt: skip
+    done = command(*score)
+    assert done.returncode == 0, done.stderr
+    assert "memory: at most" in done.stderr
+    assert "precision:" in done.stderr
+    assert done.stdout.splitlines()[-1].startswith(f"scores: {tmp_path}/job   160 pairs, 120 rows kept")
+    assert read_result(tmp_path / "job").num_rows == 120
+    done = command(
+        "plan",
+        "--job",
+        tmp_path / "job",
+        "--items",
+        "1e6",
+        "--items",
+        "1e6",
+        "--top",
+        100,
+        "--machines",
+        10,
+        "--cores",
+        16,
+        "--price",
+        2,
+        "--json",
+    )
+    assert done.returncode == 0, done.stderr
+    body = json.loads(done.stdout)["forecast"]
+    assert body["pairs"] == 10**12
+    assert body["hours"] > 0
+    assert body["money"] == pytest.approx(20 * body["hours"])
+    for one in ("--tuples", "--precision"):
+        assert one in command("encode", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("encode", "--field", "query"), "give one of --tuples and --texts"),
+        (
+            ("encode", "--field", "item", "--texts", "ITEMS", "--id", "id"),
+            "--texts is given without --id, --text or --position",
+        ),
+        (
+            ("encode", "--field", "item", "--texts", "ITEMS", "--id", "id", "--text", "title", "--position", 2),
+            "items.csv, row 4, column 'id': the id '1' comes twice, first in",
+        ),
+        (("score", "--store", "query=x", "--workers", 0), "the number of workers is 0"),
+        (("score", "--store", "query"), "--store 'query' cannot be read"),
+        (("score", "--store", "query=x", "--ray-address", "auto"), "--ray-address is given without --engine ray"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(
+    sample: Sample, tmp_path: Path, arguments: tuple[object, ...], message: str
+) -> None:
+    (tmp_path / "items.csv").write_text("id,title\n1,w1\n2,w2\n1,w3\n")
+    verb, *rest = (tmp_path / "items.csv" if one == "ITEMS" else one for one in arguments)
+    done = command(verb, "--student", sample.folder / "student", "--out", tmp_path / "out", *rest)
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_plan_says_what_it_lacks(tmp_path: Path) -> None:
+    for arguments, message in (
+        (("--items", "many"), "--items is 'many'"),
+        (("--items", "5"), "give one of --student and --job"),
+        (("--items", "5", "--student", "x"), "--student needs one of --tuples and --length"),
+        (("--items", "5", "--job", tmp_path), "the file does not exist"),
+    ):
+        done = command("plan", *arguments)
+        assert (done.returncode, message in done.stderr) == (2, True), done.stderr
+
+
+def test_bad_rows_and_a_full_disk(sample: Sample, tmp_path: Path) -> None:
+    write_pairs(sample, tmp_path / "pairs" / "0.parquet", 3000)
+    pq.write_table(pa.table({"query": ["nobody"], "item": [sample.ids["item"][0]]}), tmp_path / "pairs" / "1.parquet")
+    score = (
+        "score", "--student", sample.folder / "student", *stores(sample), "--pairs", tmp_path / "pairs", "--precision", "float32",
+        "--workers", 1, "--shard-pairs", 2000, "--out", tmp_path / "job",
+    )  # fmt: skip
+    done = command(*score)
+    assert done.returncode == 2
+    assert "1.parquet, row 1: the store of 'query' has no item 'nobody'" in done.stderr
+    done = command(*score[:-1], tmp_path / "full", "--on-bad-row", "skip", limit_bytes=4000)
+    assert done.returncode == 2, done.stderr
+    assert "the file cannot be written: File too large. Make room and run the same command again" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = command(*score[:-1], tmp_path / "full", "--on-bad-row", "skip")
+    assert done.returncode == 0, done.stderr
+    assert "3,000 rows kept, 1 rows skipped" in done.stdout
+    assert list((tmp_path / "full").glob(".*.tmp")) == []

@@ -1,0 +1,110 @@
+"""kill -9 at random moments of `encode` and `score`: what comes out is, byte for byte, what an undisturbed run writes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bulk_samples import contents, make_sample, make_texts, write_pairs
+
+pytestmark = pytest.mark.soak
+KILLS = 20
+ITEMS = 3000
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def start(arguments: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pairstill", *arguments], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+
+
+def run(arguments: list[str]) -> float:
+    """An undisturbed run; how long it took."""
+    began = time.monotonic()
+    process = start(arguments)
+    _, said = process.communicate()
+    assert process.returncode == 0, said.decode()
+    return time.monotonic() - began
+
+
+def run_under_kills(arguments: list[str], longest_s: float, chance: random.Random, began: Path) -> int:
+    """Kill it at random moments until it ends, or has been killed twenty times; how often it was killed at work.
+
+    Only the command itself is killed: its workers must notice by themselves.
+    """
+    kills = 0
+    while True:
+        process = start(arguments)
+        if kills < KILLS:
+            # Most of a run is start-up; work begins when the folder changes.
+            before = began.stat().st_mtime_ns if began.exists() else None
+            deadline = time.monotonic() + longest_s
+            while process.poll() is None and time.monotonic() < deadline:
+                if began.exists() and began.stat().st_mtime_ns != before:
+                    break
+                time.sleep(0.01)
+            time.sleep(chance.uniform(0, 0.6))
+            kills += process.poll() is None
+            process.send_signal(signal.SIGKILL)
+        _, said = process.communicate()
+        if process.returncode == 0:
+            return kills
+        assert process.returncode == -signal.SIGKILL, said.decode()
+
+
+def store_contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted([*folder.glob("*.safetensors"), folder / "manifest.json"])}
+
+
+def test_encode_under_kills(base: Path, tmp_path: Path) -> None:
+    make_sample(base, tmp_path)
+    chance, kills = random.Random(0), 0
+    texts = make_texts(ITEMS, 5)
+
+    def arguments(out: str) -> list[str]:
+        return [
+            "encode", "--student", str(tmp_path / "student"), "--texts", str(tmp_path / "items.csv"), "--id", "id", "--text", "text",
+            "--position", "2", "--field", "item", "--out", str(tmp_path / out), "--shard-rows", "100", "--threads", "1",
+            "--precision", "float32",
+        ]  # fmt: skip
+
+    # First all of them; then some are new, some changed and some gone.
+    for changed in (False, True):
+        rows = [
+            f"i{number},{text + (' w5' if changed and number % 3 == 0 else '')}" for number, text in enumerate(texts)
+        ]
+        rows = rows[50:] + [f"n{number},w{number % 60}" for number in range(300)] if changed else rows
+        (tmp_path / "items.csv").write_text("id,text\n" + "\n".join(rows) + "\n")
+        more = ["--delete-missing"] if changed else []
+        took = run([*arguments("calm"), *more])
+        kills += run_under_kills([*arguments("killed"), *more], took + 30, chance, tmp_path / "killed")
+        assert store_contents(tmp_path / "calm") == store_contents(tmp_path / "killed")
+    assert kills >= KILLS
+
+
+@pytest.mark.parametrize("keep", [["--top", "5"], []])
+def test_score_under_kills(base: Path, tmp_path: Path, keep: list[str]) -> None:
+    sample = make_sample(base, tmp_path, sizes=(300, 900))
+    write_pairs(sample, tmp_path / "pairs.parquet", 300_000)
+
+    def arguments(out: str) -> list[str]:
+        stores = [part for name, folder in sample.stores.items() for part in ("--store", f"{name}={folder}")]
+        return [
+            "score", "--student", str(tmp_path / "student"), *stores, "--pairs", str(tmp_path / "pairs.parquet"), "--out",
+            str(tmp_path / out), "--precision", "float32", "--workers", "2", "--shard-pairs", "6000", *keep,
+        ]  # fmt: skip
+
+    took = run(arguments("calm"))
+    receipts = tmp_path / "killed" / ("partial/receipts" if keep else "receipts")
+    kills = run_under_kills(arguments("killed"), took + 30, random.Random(1), receipts)
+    assert kills >= 5
+    assert contents(tmp_path / "calm") == contents(tmp_path / "killed")
