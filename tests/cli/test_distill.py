@@ -38,6 +38,15 @@ def folder(tuple_set: TupleSet, tmp_path_factory: pytest.TempPathFactory) -> Pat
 MISTAKES = {
     "cross-encoder without stage 2": (["--student", "cross-encoder", "--stages", "first"], "no stage would train"),
     "no room in the base": (["--student", "de-cos", "--max-length", "161"], "Expected: 3 to 160"),
+    "more kept than read": (["--student", "dipair-tsf", "--max-length", "12"], "field 2, cut at 12 tokens, 16 are to be kept"),
+    "a number that is true": (["--student", "dipair-tsf", "--set", "keep=true"], "'keep' of 'dipair-tsf' is [True]"),
+    "two lengths of a joined tuple": (["--student", "cross-encoder", "--max-length", "12", "--max-length", "16"], "is given 2 maximum lengths"),
+    "an endless temperature": (["--student", "de-cos", "--temperature", "inf"], "the temperature is inf"),
+    "a temperature of 0": (["--student", "de-cos", "--temperature", "0"], "the temperature is 0.0"),
+    "a rate that is no number": (["--student", "de-cos", "--learning-rate", "nan"], "encoder_learning_rate is nan"),
+    "a rate that unlearns": (["--student", "de-cos", "--new-learning-rate", "-1"], "learning_rate is -1.0"),
+    "a seed below 0": (["--student", "de-cos", "--seed", "-1"], "seed is -1"),
+    "an absent tracker": (["--student", "de-cos", "--tracker", "aim"], "the package 'aim' is not installed"),
     "batches of nothing": (["--student", "de-cos", "--batch-size", "0"], "batch_size is 0"),
     "a setting inside a number": (["--student", "dipair-tsf", "--set", "keep=2", "--set", "keep.a=1"], "has a value of its own"),
     "a broken list": (["--student", "dipair-tsf", "--set", "keep=[2,"], "--set is given 'keep=[2,'"),
@@ -80,6 +89,21 @@ def test_validation_without_labels_and_looks_of_none_are_refused(
     assert "Traceback" not in said
     said = refused(["teach", "--tuples", str(folder / "tuples"), "--looks", "0", *common], capsys, monkeypatch)
     assert "looks" in said
+
+
+def test_texts_that_changed_are_not_taken_for_those_that_were_learnt(
+    folder: Path, base: Path, tuple_set: TupleSet, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    item = tuple_set.collections["item"]
+    changed = {**tuple_set.collections, "item": replace(item, texts=pa.array(["w1"] * len(item.texts)))}
+    replace(tuple_set, collections=changed).save(tmp_path / "tuples")
+    arguments = ["distill", "--student", "de-cos", "--base", str(base), "--hard-weight", "1", "--stages", "first", "--pairs", "64", "--looks", "1",
+                 "--precision", "float32", "--threads", "1", "--out", str(tmp_path / "student"), "--tuples"]  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["pairstill", *arguments, str(folder / "tuples")])
+    with pytest.raises(SystemExit):
+        main()
+    assert "Learnt from" in load_student(tmp_path / "student").card
+    assert "other texts" in refused([*arguments, str(tmp_path / "tuples")], capsys, monkeypatch)
 
 
 def free_port() -> int:

@@ -145,6 +145,9 @@ def test_rank_has_the_signature_of_cross_encoders(base: Path) -> None:
     scores = np.asarray(student.predict([("w1 w2", one) for one in documents]))
     assert [one["corpus_id"] for one in ranked] == list(np.argsort(-scores)[:2])
     assert ranked[0]["text"] == documents[ranked[0]["corpus_id"]]
+    raw = student.rank("w1 w2", documents, top_k=1, show_progress_bar=False, activation_fn=torch.nn.Identity())
+    assert 1 / (1 + np.exp(-raw[0]["score"])) == pytest.approx(scores.max(), abs=1e-6)
+    assert isinstance(student.predict(("w1", "w2"), convert_to_numpy=False), torch.Tensor)
     with pytest.raises(InputError, match="use `predict`"):
         build(base, "dipair-tsf of three").rank("w1", documents)
 
@@ -218,3 +221,28 @@ def test_a_student_folder_without_its_tokenizer_is_refused(base: Path, tmp_path:
     (tmp_path / "tokenizer.json").unlink()
     with pytest.raises(ArtefactError, match="tokenizer cannot be loaded"):
         load_student(tmp_path)
+
+
+def test_the_card_stays_with_a_student_up_to_the_hub(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uploaded: dict[str, str] = {}
+
+    class Hub:
+        def __init__(self, token: str | None) -> None:
+            assert token == "secret"
+
+        def create_repo(self, repository: str, *, private: bool, exist_ok: bool) -> None:
+            assert (repository, private, exist_ok) == ("me/student", True, True)
+
+        def upload_folder(self, *, repo_id: str, folder_path: str, commit_message: str) -> str:
+            assert load_student(folder_path).name == "de-cos"
+            uploaded.update({one.name: "" for one in Path(folder_path).iterdir()})
+            uploaded["README.md"] = (Path(folder_path) / "README.md").read_text(encoding="utf-8")
+            return f"https://hub/{repo_id}"
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    build(base, "de-cos").save_pretrained(tmp_path, "# A card\n\nWhat it was made of.\n")
+    assert load_student(tmp_path).push_to_hub("me/student", token="secret") == "https://hub/me/student"
+    assert uploaded["README.md"] == "# A card\n\nWhat it was made of.\n"
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(uploaded)

@@ -15,17 +15,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pairstill.cli.training import validation_of
 from pairstill.errors import InputError
 from pairstill.losses import DistillationLoss
 from pairstill.metrics.catalogue import parse_metric
 from pairstill.students import Student, make_student
 from pairstill.students.persistence import parse_config
+from pairstill.teachers.scores import ScoresManifest, TeacherScores
 from pairstill.training.loop import TrainingData, _share, fit
 from pairstill.training.procedures import DistillationPlan, DistillationResult, distil
 from pairstill.training.settings import TrainingSettings
-from pairstill.training.sources import token_sources
+from pairstill.training.sources import TupleScorer, token_sources
 from pairstill.training.validation import Validation
-from pairstill.tuples import Tuples, TupleSet
+from pairstill.tuples import Labels, Tuples, TupleSet
 
 SETTINGS = TrainingSettings(
     pairs=160, batch_size=16, learning_rate=1e-3, encoder_learning_rate=1e-3, evaluate_every=32, checkpoint_every_s=0.0
@@ -122,6 +124,46 @@ def test_a_metric_that_the_labels_leave_undefined_is_refused(tuple_set: TupleSet
     )
     with pytest.raises(InputError, match="auc-roc is not defined on the split 'valid'"):
         Validation.on_labels(ones, "valid", parse_metric("auc-roc", "binary"))
+
+
+def scores_of(tuple_set: TupleSet, split: str) -> TeacherScores:
+    rows = tuple_set.split(split).rows
+    manifest = ScoresManifest((), "logit", 1, tuple_set.field_names, (split,), tuple_set.fingerprint)
+    return TeacherScores(manifest, rows, np.linspace(-2, 2, len(rows), dtype=np.float32)[:, None])
+
+
+def test_without_labels_the_agreement_with_the_teacher_is_looked_at(base: Path, tuple_set: TupleSet) -> None:
+    table = tuple_set.tuples
+    nulls = table.set_column(table.column_names.index("label"), "label", pa.nulls(len(table), pa.float64()))
+    bare = replace(tuple_set, labels=Labels("none"), tuples=nulls)
+    found = validation_of(bare, None, 40, scores_of(bare, "valid"))
+    assert found.metric is None
+    assert found.teacher_logits is not None
+    assert len(found.tuples) == len(found.teacher_logits) < len(bare.split("valid"))
+    model = student(base)
+    assert found.measure(TupleScorer(model, token_sources(model, bare)), "float32") < 0
+    assert found.name == "minus loss against the teacher"
+    with pytest.raises(InputError, match="neither labels nor teacher scores"):
+        validation_of(bare, None, 40, scores_of(bare, "train"))
+    assert validation_of(tuple_set, "log-loss", 40, scores_of(tuple_set, "valid")).name == "minus log-loss"
+
+
+def test_trackers_are_told_the_loss_and_the_looks_of_each_stage(
+    base: Path, tuple_set: TupleSet, tmp_path: Path
+) -> None:
+    told: list[tuple[int, dict[str, float]]] = []
+    accelerator = SimpleNamespace(
+        is_main_process=True, device=torch.device("cpu"), num_processes=1, trackers=["one"],
+        log=lambda values, step: told.append((step, values)), wait_for_everyone=lambda: None,
+    )  # fmt: skip
+    model = student(base)
+    settings = TrainingSettings(pairs=160, batch_size=32, evaluate_every=80, log_every=2)
+    fit(
+        model, token_sources(model, tuple_set), data(tuple_set), DistillationLoss(), settings, tmp_path / "stage-2",
+        validation=Validation.on_labels(tuple_set, "valid"), accelerator=accelerator,
+    )  # fmt: skip
+    assert [step for step, values in told if "stage-2/loss" in values] == [64, 128]
+    assert [step for step, values in told if "stage-2/auc-roc" in values] == [64, 128, 160]
 
 
 def accelerators(count: int) -> list[Any]:

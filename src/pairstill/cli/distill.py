@@ -55,7 +55,7 @@ def distill(
         int | None, typer.Option(help="Stop a stage after so many looks without a better value.")
     ] = None,
     looks: Annotated[int, typer.Option(min=1, help="How often a stage looks at the validation metric.")] = 10,
-    validation_rows: Annotated[int, typer.Option(help="Validation rows to look at, whole groups.")] = 4000,
+    validation_rows: Annotated[int, typer.Option(min=1, help="Validation rows to look at, whole groups.")] = 4000,
     keep_encoder_outputs: Annotated[bool, typer.Option(help="Keep what stage 1 stored.")] = False,
     checkpoint_every_s: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 60.0,
     threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
@@ -77,10 +77,15 @@ def distill(
     if stages not in ("two", "one", "first"):
         raise InputError(f"--stages is '{stages}'", expected="two, one or first")
     tuple_set = TupleSet.load(tuples)
-    data, manifest = training_data(tuple_set, scores or [], split, hard_weight)
+    data, teacher_scores = training_data(tuple_set, scores or [], split, hard_weight)
     values: dict[str, Any] = student_settings(config, setting or [])
     values.setdefault("field_count", len(tuple_set.fields))
-    values.setdefault("outputs", tuple_set.labels.outputs)
+    answers = (
+        teacher_scores.outputs
+        if teacher_scores is not None and tuple_set.labels.kind == "none"
+        else tuple_set.labels.outputs
+    )
+    values.setdefault("outputs", answers)
     encoder = values.setdefault("encoder", {})
     if base is not None:
         encoder["base"] = base
@@ -99,7 +104,7 @@ def distill(
     loss = DistillationLoss(temperature, hard_weight)
     parsed = parse_config(student, values)
     set_threads(threads)
-    validation = validation_of(tuple_set, metric, validation_rows)
+    validation = validation_of(tuple_set, metric, validation_rows, teacher_scores)
     accelerator = open_accelerator(tracker, out)
     precision = resolve_precision(precision)
     torch.manual_seed(seed)
@@ -143,7 +148,8 @@ def distill(
         settings={name: one for name, (one, done) in stages_done.items() if one is not None and done is not None},
         results={name: done for name, (_, done) in stages_done.items()},
         metric=validation.name,
-        teacher=manifest,
+        teacher=teacher_scores,
+        rows=data.tuples.rows,
     )
     model.save_pretrained(out, card)
     seconds = sum(done.seconds for _, done in stages_done.values() if done is not None)

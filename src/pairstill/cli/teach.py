@@ -30,15 +30,20 @@ def teach(
     ] = None,
     patience: Annotated[int | None, typer.Option(help="Stop after so many looks without a better value.")] = None,
     looks: Annotated[int, typer.Option(min=1, help="How often to look at the validation metric.")] = 10,
-    validation_rows: Annotated[int, typer.Option(help="Validation rows to look at, whole groups.")] = 4000,
+    validation_rows: Annotated[int, typer.Option(min=1, help="Validation rows to look at, whole groups.")] = 4000,
     checkpoint_every_s: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 60.0,
     threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
     tracker: Annotated[str | None, typer.Option(help="tensorboard or wandb, through accelerate.")] = None,
 ) -> None:
     """Fine-tune a cross-encoder on labelled tuples; interrupted, the same command resumes."""
     from pairstill.cli.training import open_accelerator, resolve_precision, said, validation_of
+    from pairstill.errors import InputError
+    from pairstill.files import refuse_other_artefact
     from pairstill.tuples import TupleSet
 
+    if pairs is None and not 0 < epochs < float("inf"):
+        raise InputError(f"--epochs is {epochs:g}", expected="more than 0")
+    refuse_other_artefact(out, "student")
     tuple_set = TupleSet.load(tuples)
 
     from pairstill.cli.training import progress_steps

@@ -11,6 +11,7 @@ from pairstill.cli.progress import progress_bar
 from pairstill.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
+    from pairstill.teachers.scores import TeacherScores
     from pairstill.training.loop import TrainingData
     from pairstill.training.validation import Validation
     from pairstill.tuples import TupleSet
@@ -27,11 +28,18 @@ def resolve_precision(precision: str) -> str:
     return precision
 
 
-def validation_of(tuple_set: TupleSet, metric: str | None, rows: int) -> Validation:
-    """The validation split and metric, checked before anything heavy is loaded."""
+def validation_of(
+    tuple_set: TupleSet, metric: str | None, rows: int, scores: TeacherScores | None = None
+) -> Validation:
+    """The validation split and metric; where no row of it has a label, the agreement with the teacher's scores."""
+    import numpy as np
+
     from pairstill.metrics.catalogue import parse_metric
     from pairstill.training.validation import Validation
 
+    labels = tuple_set.split("valid").labels
+    if scores is not None and metric is None and (labels is None or np.isnan(labels).all()):
+        return Validation.on_teacher(tuple_set, "valid", scores, rows)
     wanted = None if metric is None else parse_metric(metric, tuple_set.labels.kind)
     return Validation.on_labels(tuple_set, "valid", wanted, rows)
 
@@ -66,6 +74,12 @@ def open_accelerator(tracker: str | None, folder: Path) -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtraError("accelerate", "train") from error
     try:
+        if tracker is not None:
+            from accelerate.tracking import get_available_trackers
+
+            # Accelerate itself only warns, and trains without the tracker.
+            if tracker not in [str(getattr(one, "value", one)) for one in get_available_trackers()]:
+                raise ImportError(f"the package '{tracker}' is not installed")
         accelerator = Accelerator(log_with=tracker, project_dir=str(folder), cpu=True)
         if tracker is not None:
             accelerator.init_trackers("pairstill")
@@ -78,13 +92,11 @@ def open_accelerator(tracker: str | None, folder: Path) -> Any:
 
 def training_data(
     tuple_set: TupleSet, folders: Sequence[Path], splits: Sequence[str] | None, hard_weight: float
-) -> tuple[TrainingData, dict[str, Any] | None]:
-    """Rows to learn from: those with a teacher's score, or with a label where labels alone are learnt.
+) -> tuple[TrainingData, TeacherScores | None]:
+    """Rows to learn from: those with a teacher's score, or with a label where labels alone are learnt; and all scores.
 
     Rows of the splits that have neither are left out, and at least one row must remain.
     """
-    import dataclasses
-
     import numpy as np
     import pyarrow.compute as pc
 
@@ -117,7 +129,7 @@ def training_data(
             f"--hard-weight is {hard_weight:g} and no scored row of {', '.join(wanted)} has a label",
             fix="Leave it out, or name a labelled split with --split",
         )
-    return TrainingData(tuples.take(known), logits[known].astype(np.float32)), dataclasses.asdict(scores.manifest)
+    return TrainingData(tuples.take(known), logits[known].astype(np.float32)), scores
 
 
 def student_settings(config: Path | None, settings: Sequence[str]) -> dict[str, Any]:

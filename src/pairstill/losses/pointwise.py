@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -50,7 +51,7 @@ class DistillationLoss:
     hard_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
+        if not 0 < self.temperature < math.inf:
             raise InputError(f"the temperature is {self.temperature}", expected="a number above 0")
         if not 0 <= self.hard_weight <= 1:
             raise InputError(f"the weight of hard labels is {self.hard_weight}", expected="0 to 1")

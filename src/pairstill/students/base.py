@@ -40,6 +40,7 @@ class Student(nn.Module, ABC):
         outputs: How many logits a tuple gets.
         single_vector: Whether one vector is kept per item, so that nearest-neighbour search applies.
         max_lengths: Per field, at most so many tokens are read, special ones counted.
+        card: Text of the model card that the student was saved with; None for a new one.
     """
 
     name: ClassVar[str]
@@ -51,6 +52,7 @@ class Student(nn.Module, ABC):
         self.tokenizer = tokenizer
         self.field_count: int = config.field_count
         self.outputs: int = config.outputs
+        self.card: str | None = None
         self.max_lengths: tuple[int, ...] = per_field(config.encoder.max_lengths, config.field_count, "max_lengths")
 
     # What a student defines.
@@ -320,7 +322,9 @@ class Student(nn.Module, ABC):
             scores = scores[0]
         if convert_to_tensor:
             return scores
-        return scores.numpy() if convert_to_numpy else list(scores)
+        if convert_to_numpy:
+            return scores.numpy()
+        return scores if single else list(scores)
 
     def _score_texts(self, rows: Sequence[Sequence[str]], batch_size: int) -> np.ndarray:
         if not rows:
@@ -341,6 +345,8 @@ class Student(nn.Module, ABC):
         top_k: int | None = None,
         return_documents: bool = False,
         batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        activation_fn: Callable[[Tensor], Tensor] | None = None,
     ) -> list[dict[str, Any]]:
         """Rank documents for a query, with the signature of sentence-transformers' `CrossEncoder.rank`.
 
@@ -350,6 +356,8 @@ class Student(nn.Module, ABC):
             top_k: Return so many; None returns all.
             return_documents: Add the text to each result.
             batch_size: Texts per forward pass of an encoder.
+            show_progress_bar: Accepted for compatibility; the library itself is silent.
+            activation_fn: Applied to the raw logits; None means the sigmoid.
 
         Returns:
             Dictionaries with `corpus_id` and `score` (and `text`), best first; ties keep the order of `documents`.
@@ -362,7 +370,9 @@ class Student(nn.Module, ABC):
                 f"this student takes {self.field_count} fields and gives {self.outputs} outputs",
                 expected="two fields and one output for `rank`; use `predict`",
             )
-        scores = np.asarray(self.predict([(query, document) for document in documents], batch_size=batch_size))
+        del show_progress_bar
+        pairs = [(query, document) for document in documents]
+        scores = np.asarray(self.predict(pairs, batch_size=batch_size, activation_fn=activation_fn))
         order = np.argsort(-scores, kind="stable")[:top_k]
         return [
             {
@@ -386,7 +396,7 @@ class Student(nn.Module, ABC):
 
         Args:
             folder: Made if it is not there.
-            card: Text of the model card; None writes one that states the architecture alone.
+            card: Text of the model card; None writes the one that the student was loaded or last saved with.
         """
         from pairstill.students.persistence import save_student
 
@@ -395,7 +405,17 @@ class Student(nn.Module, ABC):
     def push_to_hub(
         self, repository: str, *, private: bool = True, token: str | None = None, card: str | None = None
     ) -> str:
-        """Upload the student folder to the Hugging Face hub; returns the address of the commit."""
+        """Upload the student folder to the Hugging Face hub.
+
+        Args:
+            repository: `owner/name`; made if it is not there.
+            private: Of a repository that is made.
+            token: None takes the one that `hf auth login` stored.
+            card: Text of the model card; None uploads the one that the student was loaded or last saved with.
+
+        Returns:
+            The address of the commit.
+        """
         from pairstill.students.persistence import push_student
 
         return push_student(self, repository, private=private, token=token, card=card)
@@ -416,7 +436,10 @@ def per_field(values: Sequence[int], field_count: int, name: str) -> tuple[int, 
     if len(values) == 1:
         return tuple(values) * field_count
     if len(values) != field_count:
-        raise InputError(f"{name} has {len(values)} values", expected=f"1, or {field_count}: one a field")
+        raise InputError(
+            f"{name} has {len(values)} values", expected=f"1, or {field_count}: one a field",
+            fix=f"Set {name} to one number or {field_count}",
+        )  # fmt: skip
     return tuple(values)
 
 

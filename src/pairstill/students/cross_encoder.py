@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pairstill.errors import InputError
 from pairstill.representation import Representation
 from pairstill.students.base import Prepared, Progress, Student, as_tensors
 from pairstill.students.encoders.attention import register
@@ -77,7 +78,12 @@ class CrossEncoder(Student):
 
     def __init__(self, config: CrossEncoderConfig, tokenizer: Any, encoder_model: dict[str, Any] | None = None) -> None:
         super().__init__(config, tokenizer)
-        self.max_length = max(self.max_lengths)
+        if len(config.encoder.max_lengths) != 1:
+            raise InputError(
+                f"a cross-encoder is given {len(config.encoder.max_lengths)} maximum lengths",
+                expected="one: it cuts the joined tuple, the longest text first",
+            )
+        self.max_length = config.encoder.max_lengths[0]
         self.template = PairTemplate.from_tokenizer(tokenizer, config.field_count)
         self.model = _load_classifier(config, encoder_model)
         check_max_lengths(self.model.config, self.max_lengths, self.template.special_count + self.field_count)

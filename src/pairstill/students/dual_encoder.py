@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pairstill.errors import InputError
 from pairstill.representation import Representation
 from pairstill.students.base import Prepared, Student, as_tensors
 from pairstill.students.encoders.pretrained import check_max_lengths
@@ -45,6 +46,12 @@ class DualEncoder(Student):
         self.encoders = nn.ModuleList(encoders)
         self.keeps = tuple(keeps)
         check_max_lengths(encoders[0].model.config, self.max_lengths, tokenizer.num_special_tokens_to_add(False) + 1)
+        for number, (keep, length) in enumerate(zip(self.keeps, self.max_lengths, strict=True), start=1):
+            if keep.tokens > length:
+                raise InputError(
+                    f"of the texts of field {number}, cut at {length} tokens, {keep.tokens} are to be kept",
+                    expected=f"keep of at most {length}", fix="Lower keep, or raise the maximum length",
+                )  # fmt: skip
         hidden = encoders[0].hidden_size
         self.dim = projection or hidden
         self.projections = nn.ModuleList(

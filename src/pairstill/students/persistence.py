@@ -63,7 +63,8 @@ def save_student(student: Student, folder: Path, card: str | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     student.tokenizer.save_pretrained(str(folder))
     write_weights(folder / "model.safetensors", student.state_dict())
-    write_text(folder / "README.md", card or f"# {student.name}\n\nA student made with Pairstill {__version__}.\n")
+    student.card = card or student.card or f"# {student.name}\n\nA student made with Pairstill {__version__}.\n"
+    write_text(folder / "README.md", student.card)
     write_json(
         folder / "config.json",
         {
@@ -132,6 +133,8 @@ def load_student(folder: str | Path) -> Student:
         raise ArtefactError(
             f"the weights do not fit config.json: {str(error).splitlines()[0]}", file=weights
         ) from error
+    if (path / "README.md").is_file():
+        student.card = (path / "README.md").read_text(encoding="utf-8", errors="replace")
     return student.eval()
 
 
@@ -192,6 +195,10 @@ def _refuse_unknown(kind: Any, values: dict[str, Any], name: str, place: str = "
                 expected=f"one of {', '.join(place + one for one in known)}",
                 fix=f"Did you mean '{place}{close[0]}'?" if close else None,
             )
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        if hints[key] is not bool and any(isinstance(part, bool) for part in parts):
+            # Pydantic reads true as the number 1.
+            raise InputError(f"the setting '{place}{key}' of '{name}' is {value!r}", expected="a number or a word")
         if isinstance(value, dict) and is_dataclass(hints[key]):
             _refuse_unknown(hints[key], value, name, f"{place}{key}.")
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
 
 from pairstill import __version__
 from pairstill.students import Student
+from pairstill.teachers.scores import TeacherScores
 from pairstill.training.loop import FitResult
 from pairstill.training.settings import TrainingSettings
 from pairstill.tuples import TupleSet
@@ -20,7 +23,8 @@ def model_card(
     settings: Mapping[str, TrainingSettings],
     results: Mapping[str, FitResult | None],
     metric: str,
-    teacher: Mapping[str, Any] | None = None,
+    teacher: TeacherScores | None = None,
+    rows: np.ndarray | None = None,
 ) -> str:
     """Markdown that says what the model was made of, how good it was on validation, and what it is not for.
 
@@ -30,7 +34,8 @@ def model_card(
         settings: By stage.
         results: By stage, None for a stage that was left out.
         metric: Name of the validation metric.
-        teacher: Manifest of the teacher scores; None for a teacher trained on labels.
+        teacher: The teacher's scores; None where labels alone were learnt.
+        rows: Row numbers that were learnt from; None for all labelled rows of `train`.
     """
     lines = [
         "---", "library_name: pairstill", "tags: [pair-scoring, distillation]", "---", "",
@@ -39,15 +44,16 @@ def model_card(
         f"Made with Pairstill {__version__}.", "",
         "## Data", "",
         f"- Tuple set {tuple_set.fingerprint[:16]}, {len(tuple_set):,} tuples; labels: {tuple_set.labels.kind}.",
+        f"- Learnt from {_learnt(tuple_set, rows)}.",
         f"- Fields are cut at {', '.join(str(one) for one in student.max_lengths)} tokens.",
     ]  # fmt: skip
     lines += ["", "## Teacher", ""]
     if teacher is None:
         lines.append("None: trained on labels.")
     else:
-        names = ", ".join(str(one.get("name")) for one in teacher.get("teachers", []))
+        names = ", ".join(one.name for one in teacher.manifest.teachers)
         lines.append(
-            f"Scores of {names or 'an imported file'}, kind {teacher.get('score_kind')}, {teacher.get('rows', 0):,} rows."
+            f"Scores of {names or 'an imported file'}, kind {teacher.manifest.score_kind}, {len(teacher):,} rows."
         )
     lines += [
         "",
@@ -69,6 +75,16 @@ def model_card(
         "- A student copies its teacher's mistakes and biases.",
         "", "## Use", "", "```python", "from pairstill.students import load_student", "",
         "student = load_student('THIS FOLDER')",
-        f"student.predict([({', '.join(repr('a ' + name) for name in tuple_set.field_names)})])", "```", "",
+        f"student.predict([({', '.join(repr(f'text of {name}') for name in tuple_set.field_names)})])", "```", "",
     ]  # fmt: skip
     return "\n".join(lines)
+
+
+def _learnt(tuple_set: TupleSet, rows: np.ndarray | None) -> str:
+    """Rows by split, such as `1,200 tuples of train and 9,000 of transfer`."""
+    splits = tuple_set.tuples.column("split")
+    if rows is None:
+        labelled = pc.and_(pc.equal(splits, "train"), pc.is_valid(tuple_set.tuples.column("label")))
+        return f"{pc.sum(labelled).as_py() or 0:,} labelled tuples of train"
+    counts = pc.value_counts(splits.take(rows)).to_pylist()
+    return " and ".join(f"{one['counts']:,} tuples of {one['values']}" for one in counts)

@@ -40,13 +40,15 @@ class TrainingData:
     Attributes:
         tuples: The rows.
         teacher_logits: `(rows, outputs)` raw logits; None where labels alone are learnt.
+        tuple_set: Fingerprint of the set that the rows and their texts are from; None leaves it unchecked on resuming.
     """
 
     tuples: Tuples
     teacher_logits: np.ndarray | None = None
+    tuple_set: str | None = None
 
     def fingerprint(self) -> str:
-        """Of everything that the result depends on."""
+        """Of the rows, labels, weights and logits; the texts are in `tuple_set`."""
         import hashlib
 
         digest = hashlib.sha256()
@@ -117,7 +119,8 @@ def fit(
         folder: For checkpoints, `log.jsonl`, `result.json` and `best.safetensors`.
         validation: None keeps the last weights.
         validation_sources: None uses `sources`.
-        accelerator: An `accelerate.Accelerator` for several processes or trackers; None makes none.
+        accelerator: An `accelerate.Accelerator` for several processes or trackers; None makes none. Trackers are told
+            the loss every `settings.log_every` steps and every look, named after the folder.
         progress: Called with (tuples done, tuples in all).
 
     Raises:
@@ -183,6 +186,9 @@ def fit(
         texts = sum(len(np.unique(data.tuples.index[mine, column])) for column in range(student.field_count))
         state["texts"] += texts / len(mine) * len(rows)
         state["losses"].append(float(value.detach()))
+        if accelerator is not None and accelerator.trackers and (step + 1) % settings.log_every == 0:
+            recent = float(np.mean(state["losses"][-settings.log_every :]))
+            accelerator.log({f"{folder.name}/loss": recent}, step=(step + 1) * settings.batch_size)
         if validation is not None and (state["step"] % every == 0 or state["step"] == steps):
             with average.in_place() if average is not None else contextlib.nullcontext():
                 _look(state, validation, looker, settings, folder, began, main, accelerator)
@@ -250,7 +256,7 @@ def _look(
         write_text(folder / "log.jsonl", "".join(json.dumps(one) + "\n" for one in state["history"]))
         logger.info("%s", entry)
     if accelerator is not None and accelerator.trackers:
-        accelerator.log({"loss": entry["loss"], validation.name: value}, step=entry["pairs"])
+        accelerator.log({f"{folder.name}/{validation.name}": value}, step=entry["pairs"])
 
 
 def _rows_of_step(
@@ -344,6 +350,7 @@ def _identity(
         "architecture": student.name,
         "config": fingerprint_json(asdict(student.config)),
         "data": data.fingerprint(),
+        "texts": data.tuple_set,
         "loss": asdict(loss),
         "settings": {key: value for key, value in asdict(settings).items() if key not in timing},
         "validation": None if validation is None else [validation.name, TrainingData(validation.tuples).fingerprint()],
@@ -358,7 +365,7 @@ def _check_identity(folder: Path, identity: dict[str, Any]) -> None:
         return
     found = read_json(path)
     wanted = json.loads(json.dumps(identity))
-    different = sorted(key for key in wanted if found.get(key) != wanted[key])
+    different = sorted(key for key in wanted if key in found and found[key] != wanted[key])
     if different:
         raise ArtefactError(
             f"the folder holds a training with other {', '.join(different)}", file=folder,

@@ -73,8 +73,8 @@ def teach(
         )
     tuples = tuples.take(np.flatnonzero(~np.isnan(tuples.labels)))
     return fit(
-        teacher, token_sources(teacher, tuple_set), TrainingData(tuples), DistillationLoss(hard_weight=1.0), settings, folder,
-        validation=validation, accelerator=accelerator, progress=progress_of("Training the teacher"),
+        teacher, token_sources(teacher, tuple_set), TrainingData(tuples, tuple_set=tuple_set.fingerprint),
+        DistillationLoss(hard_weight=1.0), settings, folder, validation=validation, accelerator=accelerator, progress=progress_of("Training the teacher"),
     )  # fmt: skip
 
 
@@ -140,6 +140,7 @@ def distil(
     """
     student.check_fields(tuple_set)
     _check_plan(student, data, loss, plan, tuple_set.labels.outputs)
+    data = replace(data, tuple_set=tuple_set.fingerprint)
     folder.mkdir(parents=True, exist_ok=True)
     first: FitResult | None = None
     before: dict[str, torch.Tensor] | None = None

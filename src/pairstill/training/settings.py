@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from pairstill.errors import InputError
@@ -29,7 +30,7 @@ class TrainingSettings:
         evaluate_every: Tuples between two looks at the validation metric; None looks ten times.
         patience: Stop after so many looks without a better value; None never stops early.
         checkpoint_every_s: Seconds between two checkpoints.
-        log_every: Steps between two records of the log.
+        log_every: Steps between two losses that a tracker is told.
     """
 
     pairs: int = 300_000
@@ -51,10 +52,18 @@ class TrainingSettings:
     log_every: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("pairs", "batch_size", "cluster_rows", "evaluate_every", "patience"):
+        for name in ("pairs", "batch_size", "cluster_rows", "evaluate_every", "patience", "log_every"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"the training's {name} is {value}", expected="1 or more")
+        for name in ("learning_rate", "encoder_learning_rate", "weight_decay", "clip", "epsilon", "checkpoint_every_s"):
+            value = getattr(self, name)
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                raise InputError(f"the training's {name} is {value}", expected="a number of 0 or more")
+        if not 0 <= self.warmup < 1:
+            raise InputError(f"the training's warmup is {self.warmup}", expected="0 or more, below 1")
+        if self.seed < 0:
+            raise InputError(f"the training's seed is {self.seed}", expected="0 or more")
         if self.average_decay is not None and not 0 < self.average_decay < 1:
             raise InputError(f"the training's average_decay is {self.average_decay}", expected="between 0 and 1")
 

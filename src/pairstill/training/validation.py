@@ -12,6 +12,7 @@ from pairstill.losses import DistillationLoss, Targets
 from pairstill.metrics.base import Metric, Predictions, Relevance
 from pairstill.metrics.catalogue import default_metrics
 from pairstill.students.inference import precision_context
+from pairstill.teachers.scores import TeacherScores
 from pairstill.training.sources import TupleScorer
 from pairstill.tuples import Tuples, TupleSet
 
@@ -53,10 +54,7 @@ class Validation:
         if tuples.labels is None or np.isnan(tuples.labels).all():
             raise InputError(f"the split '{split}' has no labels", expected="a labelled split to validate on")
         tuples = tuples.take(np.flatnonzero(~np.isnan(tuples.labels)))
-        if limit is not None and len(tuples) > limit:
-            codes = np.unique(tuples.groups)
-            kept = codes[:: max(1, round(len(tuples) / limit))]
-            tuples = tuples.take(np.flatnonzero(np.isin(tuples.groups, kept)))
+        tuples = _some_groups(tuples, limit)
         labels = tuple_set.labels
         chosen = cls(tuples, metric or default_metrics(labels.kind)[0], labels.kind, None, Relevance.of(labels))
         logits = np.random.default_rng(0).standard_normal((len(tuples), labels.outputs))
@@ -68,6 +66,32 @@ class Validation:
             )
         return chosen
 
+    @classmethod
+    def on_teacher(
+        cls, tuple_set: TupleSet, split: str, scores: TeacherScores | None, limit: int | None = None
+    ) -> Validation:
+        """The agreement with the teacher, where no row has a label: minus the cross-entropy with its soft labels.
+
+        Args:
+            tuple_set: Where the split is.
+            split: Usually `valid`.
+            scores: The teacher's logits.
+            limit: Look at so many whole groups' rows at most, spread evenly; None looks at all.
+
+        Raises:
+            InputError: The split has no scores.
+        """
+        tuples = tuple_set.split(split)
+        logits = scores.for_rows(tuples.rows) if scores is not None else np.full((len(tuples), 1), np.nan, np.float32)
+        tuples = tuples.take(np.flatnonzero(~np.isnan(logits).any(axis=1)))
+        if not len(tuples) or scores is None:
+            raise InputError(
+                f"the split '{split}' has neither labels nor teacher scores", expected="rows to validate on",
+                fix=f"Annotate it as well: `pairstill annotate --split {split}`",
+            )  # fmt: skip
+        tuples = _some_groups(tuples, limit)
+        return cls(tuples, None, tuple_set.labels.kind, scores.for_rows(tuples.rows).astype(np.float32))
+
     def predictions(self, logits: np.ndarray) -> Predictions:
         """Logits `(rows, outputs)` beside the labels of the rows."""
         return Predictions.of(
@@ -76,8 +100,10 @@ class Validation:
 
     @property
     def name(self) -> str:
-        """What is measured."""
-        return self.metric.name if self.metric is not None else "teacher-agreement"
+        """What is measured, such as `auc-roc`; `minus log-loss` where lower would be better."""
+        if self.metric is None:
+            return "minus loss against the teacher"
+        return self.metric.name if self.metric.higher_is_better else f"minus {self.metric.name}"
 
     def measure(self, scorer: TupleScorer, precision: str, batch_size: int = 512) -> float:
         """The value for a model as it is now; the state of random numbers is left alone."""
@@ -102,3 +128,12 @@ class Validation:
         if measured.value is None:
             return float("-inf")
         return measured.value if self.metric.higher_is_better else -measured.value
+
+
+def _some_groups(tuples: Tuples, limit: int | None) -> Tuples:
+    """Whole groups, evenly spread, of about `limit` rows."""
+    if limit is None or len(tuples) <= limit:
+        return tuples
+    codes = np.unique(tuples.groups)
+    kept = codes[:: max(1, round(len(tuples) / limit))]
+    return tuples.take(np.flatnonzero(np.isin(tuples.groups, kept)))
