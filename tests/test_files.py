@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from pairstill import files
-from pairstill.errors import ArtefactError
+from pairstill.errors import ArtefactError, InputError
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -80,6 +80,21 @@ def test_missing_manifests_are_refused_and_older_versions_read(tmp_path):
         files.read_manifest(tmp_path, "kind", 2)
     files.write_manifest(tmp_path, "kind", 1, {"rows": 3})
     assert files.read_manifest(tmp_path, "kind", 2)["rows"] == 3
+
+
+def test_no_artefact_is_written_over_another(tmp_path):
+    files.refuse_other_artefact(tmp_path / "none", "kind")
+    files.refuse_other_artefact(tmp_path, "kind")
+    files.write_manifest(tmp_path, "kind", 1, {})
+    files.write_manifest(tmp_path, "kind", 2, {})
+    with pytest.raises(InputError, match=r"holds a manifest\.json of format 'pairstill/kind'.*Choose another folder"):
+        files.write_manifest(tmp_path, "other", 1, {})
+    with pytest.raises(InputError, match="the output is a file"):
+        files.refuse_other_artefact(tmp_path / "manifest.json", "kind")
+    (tmp_path / "base").mkdir()
+    (tmp_path / "base" / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(InputError, match=r"holds a config.json from elsewhere"):
+        files.refuse_other_artefact(tmp_path / "base", "student")
 
 
 def test_fingerprints_depend_on_content_alone(tmp_path):

@@ -107,8 +107,39 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
         raise ArtefactError(f"the Parquet file cannot be read: {error}", file=path, fix="Write it again") from None
 
 
+def refuse_other_artefact(folder: Path, kind: str) -> None:
+    """Refuse to write an artefact over something else, before work is spent on it.
+
+    Args:
+        folder: Where the artefact is to go; it need not exist.
+        kind: Of the artefact, such as `tuple-set`; `student` for models, whose `config.json` says it.
+
+    Raises:
+        InputError: The path is a file, or the folder holds an artefact of another kind or a model from elsewhere.
+    """
+    expected, fix = "an empty folder, or nothing yet", "Choose another folder for the output"
+    if folder.exists() and not folder.is_dir():
+        raise InputError("the output is a file", file=folder, expected="a folder, or nothing yet")
+    for name in (MANIFEST, "config.json"):
+        if not (folder / name).exists():
+            continue
+        try:
+            body = read_json(folder / name)
+        except ArtefactError:
+            continue
+        found = body.get("format") if isinstance(body, dict) else None
+        if found != f"pairstill/{kind}":
+            what = f"a {name} of format '{found}'" if found else f"a {name} from elsewhere"
+            raise InputError(f"the folder holds {what}", file=folder, expected=expected, fix=fix)
+
+
 def write_manifest(folder: Path, kind: str, version: int, body: Mapping[str, Any]) -> None:
-    """Write `manifest.json`, last of all files of an artefact: a folder without it is unfinished."""
+    """Write `manifest.json`, last of all files of an artefact: a folder without it is unfinished.
+
+    Raises:
+        InputError: The folder holds an artefact of another kind.
+    """
+    refuse_other_artefact(folder, kind)
     write_json(folder / MANIFEST, {"format": f"pairstill/{kind}", "version": version, **body})
 
 
@@ -119,6 +150,11 @@ def read_manifest(folder: Path, kind: str, version: int) -> dict[str, Any]:
         ArtefactError: The folder or manifest is missing, is of another kind, or was written by a newer version.
     """
     path = folder / MANIFEST
+    if folder.is_file():
+        raise ArtefactError(
+            "this is a file", file=folder, expected=f"a {kind} folder written by pairstill",
+            fix="Make the folder first: `pairstill describe SOURCE --out FOLDER`" if kind == "tuple-set" else None,
+        )  # fmt: skip
     if not folder.is_dir():
         raise ArtefactError("the folder does not exist", file=folder, expected=f"a {kind} folder written by pairstill")
     if not path.exists():

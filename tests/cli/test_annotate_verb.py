@@ -71,7 +71,7 @@ def test_a_teacher(work: Path, tuple_set: TupleSet) -> None:
     np.testing.assert_allclose(scores.logits, teacher.score_tuples(tuple_set, wanted), atol=1e-5)
 
 
-def test_a_file(work: Path) -> None:
+def test_a_file(work: Path, tuple_set: TupleSet) -> None:
     arguments = ["--tuples", "tuples", *FILE, "--kind", "probability", "--score-column", "p", "--column",
                  "query=question", "--split", "train", "--split", "valid", "--split", "test"]  # fmt: skip
     refused = pairstill(work, *arguments, "--out", "scores")
@@ -81,7 +81,10 @@ def test_a_file(work: Path) -> None:
     assert "--skip-unknown" in refused.stderr
     said = works(work, *arguments, "--skip-unknown", "--out", "scores")
     scores = TeacherScores.load(work / "scores")
-    assert said == f"teacher scores: scores   {len(scores)} rows, kind logit, 1 rows of the file skipped\n"
+    assert said == (
+        f"teacher scores: scores   {len(scores)} rows, kind logit, 1 rows of the file skipped, "
+        f"{len(tuple_set) - len(scores)} rows of the tuple set without a score\n"
+    )
     assert set(scores.rows.tolist()) >= {0, 1, 2}
     np.testing.assert_allclose(scores.soft_labels()[:3], [0.1, 0.2, 0.3], rtol=1e-5)
 
@@ -100,6 +103,12 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
     "column that is not read": ([*FILE, "--kind", "logit", "--column", "query"], "--column 'query' cannot be read"),
     "limit of a file": ([*FILE, "--kind", "logit", "--limit", "5"], "--limit has no effect here"),
     "kind of a teacher": (["--teacher", "teacher", "--kind", "logit"], "--kind has no effect here"),
+    "tuples that are a file": (["--teacher", "teacher", "--tuples", "scores.csv"], "scores.csv: this is a file"),
+    "no score column": (
+        [*FILE, "--kind", "logit", "--column", "query=question"], "scores.csv: there is no column 'score'. Expected: one of"),
+    "over the tuples": ([*FILE, "--kind", "logit", "--out", "tuples"], "the folder holds a manifest.json of format"),
+    "over a model": ([*FILE, "--kind", "logit", "--out", "teacher"], "the folder holds a config.json from elsewhere"),
+    "over a file": ([*FILE, "--kind", "logit", "--out", "scores.csv"], "scores.csv: the output is a file"),
     "no such tuples": (["--teacher", "teacher", "--tuples", "tuple"], "tuple: the folder does not exist"),
 }  # fmt: skip
 

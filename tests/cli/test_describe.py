@@ -1,5 +1,6 @@
 """Every mistake a user can make with a source, through the real command line, and good files of every format."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -70,6 +71,9 @@ BAD_CSV = {
     "misspelt column": ("Q,d,y\nx,y,1\n", "a.csv: there is no column 'q'", "Did you mean 'Q'?"),
     "column twice": ("q,d,q,y\nx,y,z,1\n", "a.csv, column 'q': the file has two columns of this name", ""),
     "unknown split": ("q,d,y,split\nx,y,1,tset\n", "a.csv, row 2, column 'split': unknown split 'tset'", "Did you mean 'test'?"),
+    "semicolons": ("q;d;y\nx;y;1\n", "a.csv: there is no column 'y'", "Its columns stand between semicolons"),
+    "tabs": ("q\td\ty\nx\ty\t1\n", "a.csv: there is no column 'y'", "--format tsv"),
+    "gzip": (gzip.compress(b"q,d,y\nx,y,1\n"), "a.csv: the file is compressed", "Decompress it first"),
     "empty split": ("q,d,y,split\nx,y,1,\n", "a.csv, row 2, column 'split': the split is empty", ""),
 }  # fmt: skip
 
@@ -165,6 +169,9 @@ BAD_FLAGS = {
     "no file": (["none.csv", *FLAGS], "none.csv: the file does not exist"),
     "near file": (["goood.parquet", *FLAGS], "Did you mean 'good.parquet'?"),
     "unknown ending": (["note.xyz", *FLAGS], "note.xyz: the ending '.xyz' names no known format"),
+    "compressed": (["note.csv.gz", *FLAGS], "note.csv.gz: the ending '.gz' names no known format"),
+    "JSON": (["note.json", *FLAGS], "say so: --format jsonl"),
+    "unknown format": (["good.parquet", *FLAGS, "--format", "dataset"], "should be 'parquet', 'csv', 'tsv' or 'jsonl'"),
     "no data": (FLAGS, "no data are given"),
     "two origins": (["good.parquet", "--dataset", "x", *FLAGS], "more than one way"),
     "no field": (["good.parquet"], "no --field is given"),
@@ -197,7 +204,8 @@ def test_bad_flags_are_refused(describe, kind):
         pytest.importorskip("datasets")
     pq.write_table(pa.table(GOOD), "good.parquet")
     arrow_csv.write_csv(pa.table(GOOD), "good.csv")
-    Path("note.xyz").write_text("x")
+    for name in ("note.xyz", "note.json", "note.csv.gz"):
+        Path(name).write_text("x")
     Path("empty").mkdir()
     arguments, message = BAD_FLAGS[kind]
     assert message in refused(describe(*arguments))

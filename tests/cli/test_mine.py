@@ -47,6 +47,22 @@ def test_mine_a_folder_of_sources_by_bm25(tmp_path: Path) -> None:
     assert (mined.split().labels == 0).sum() > 0
 
 
+def test_an_interrupt_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from pairstill.cli.app import main
+
+    def interrupted(folder: Path) -> TupleSet:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(TupleSet, "load", interrupted)
+    monkeypatch.setattr(sys, "argv", ["pairstill", "mine", "--tuples", str(tmp_path), "--out", str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted; run the same command again to resume\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -54,6 +70,7 @@ def test_mine_a_folder_of_sources_by_bm25(tmp_path: Path) -> None:
         (["--tuples", "{set}", "--python-sources", "installed"], "give one of --tuples and --python-sources"),
         (["--tuples", "{set}", "--queries", "5"], "--queries has no effect here"),
         (["--tuples", "{absent}"], "the folder does not exist"),
+        (["--tuples", "{set}", "--out", "{model}"], "the folder holds a config.json from elsewhere"),
         (["--tuples", "{out}"], "--out is the folder of --tuples"),
         (["--tuples", "{set}", "--by", "magic"], "mining by 'magic' is unknown"),
         (["--tuples", "{set}", "--precision", "half"], "the precision 'half' is unknown"),
@@ -73,7 +90,9 @@ def test_mistakes_get_one_line_and_exit_code_2(
     from pairstill.cli.app import main
 
     positives().save(tmp_path / "set")
-    places = {"set": tmp_path / "set", "absent": tmp_path / "absent", "out": tmp_path / "out"}
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    places = {name: tmp_path / name for name in ("set", "absent", "out", "model")}
     filled = [one.format(**places) for one in arguments]
     monkeypatch.setattr(sys, "argv", ["pairstill", "mine", "--out", str(tmp_path / "out"), *filled])
     with pytest.raises(SystemExit) as ended:

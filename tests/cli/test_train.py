@@ -145,6 +145,7 @@ def test_scores_of_another_set_are_refused(
         (["annotate", "--out", "x", "--teacher", "/no/such/folder"], "does not exist"),
         (["annotate", "--out", "x", "--teacher", "t", "--split", "dev"], "no split 'dev'"),
         (["teach", "--out", "x", "--base", "/no/such/folder"], "does not exist"),
+        (["teach", "--out", "x", "--epochs", "0"], "--epochs is 0. Expected: more than 0"),
         (["teach", "--out", "x", "--metric", "bleu"], "there is no metric 'bleu'"),
     ],
 )

@@ -87,6 +87,17 @@ def test_by_texts_equal_texts_are_one(tmp_path: Path) -> None:
     assert scores.manifest.provenance["rows_without_score"] == 2
 
 
+def test_the_first_column_that_fits_is_taken(tmp_path: Path) -> None:
+    file = table(tmp_path / "a.csv", "query_id,query,item_id,item,score", "7,red,8,i0,1")
+    assert found(load(file)) == {0: [1], 4: [1]}, "ids of another system are passed over"
+
+
+def test_where_no_row_fits_another_column_is_asked_for(tmp_path: Path) -> None:
+    file = table(tmp_path / "a.csv", "query_id,item_id,score", "7,8,1")
+    with pytest.raises(InputError, match=r"the id '7' is not in .*: name another column with --column query=COLUMN"):
+        load(file)
+
+
 def test_by_row_and_in_shards(tmp_path: Path) -> None:
     file = tmp_path / "a.jsonl"
     file.write_text("".join(json.dumps({"row": row, "score": row / 2}) + "\n" for row in (4, 0, 2)))

@@ -7,6 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+LEAST_AGREEMENT = 0.99
+"""Kendall's tau of narrow scores with float32 ones, below which the user is told."""
+
 
 def annotate(
     tuples: Annotated[Path, typer.Option(help="Tuple set folder.")],
@@ -42,6 +45,7 @@ def annotate(
     from pairstill.cli.progress import progress_bar
     from pairstill.cli.training import resolve_precision
     from pairstill.errors import InputError
+    from pairstill.files import refuse_other_artefact
     from pairstill.tuples import TupleSet
 
     if (teacher is None) == (import_file is None):
@@ -64,6 +68,7 @@ def annotate(
             "imported scores are not computed",
         )
     columns = pairs_of(column or (), "--column")
+    refuse_other_artefact(out, "teacher-scores")
     tuple_set = TupleSet.load(tuples)
     splits = tuple(split or ())
     if import_file is not None:
@@ -84,7 +89,9 @@ def annotate(
             )
         line = f"teacher scores: {out}   {len(scores):,} rows, kind {scores.kind}"
         skipped = int(scores.manifest.provenance["rows_of_the_file_skipped"])
-        print(line + (f", {skipped:,} rows of the file skipped" if skipped else ""))
+        absent = int(scores.manifest.provenance["rows_without_score"])
+        line += f", {skipped:,} rows of the file skipped" if skipped else ""
+        print(line + (f", {absent:,} rows of the tuple set without a score" if absent else ""))
         return
     tuple_set.split(*splits)
 
@@ -112,4 +119,6 @@ def annotate(
     if precision == "bfloat16":
         tau = agreement_with_float32(model, tuple_set, scores)
         line += f", Kendall's tau with float32 {tau:.4f} on a sample"
+        if tau < LEAST_AGREEMENT:
+            line += f"\nnote: below {LEAST_AGREEMENT}; scores are closer together than bfloat16 resolves: annotate with --precision float32"
     print(line)

@@ -22,6 +22,9 @@ from pairstill.cli.store import store
 from pairstill.cli.teach import teach
 from pairstill.errors import PairstillError
 
+INTERRUPTED = 130
+"""Exit code after an interrupt: 128 and the number of the signal."""
+
 app = typer.Typer(
     name="pairstill",
     help="Distil a slow cross-encoder into cheap pair-scoring students, and say what was paid for the speed.",
@@ -68,9 +71,10 @@ def main() -> None:
     except PairstillError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted; run the same command again to resume", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # typer turns an interrupt into this code and says nothing
+            print("interrupted; run the same command again to resume", file=sys.stderr)
+        raise
 
 
 if __name__ == "__main__":

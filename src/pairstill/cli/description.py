@@ -32,6 +32,9 @@ def summary(tuple_set: TupleSet, described: Description) -> str:
     group = tuple_set.provenance.get("group")
     if isinstance(group, Mapping):
         lines.append(f"group: {group.get('of')}" + ("" if group.get("declared") else " (not declared, so not checked)"))
+    weights = tuple_set.tuples.column("weight").drop_null().to_numpy()
+    if len(weights):
+        lines.append(f"row weights: {weights.min():g} to {weights.max():g}, mean {weights.mean():.3g}")
     if tuple_set.provenance.get("splits"):
         lines.append(f"splits: {tuple_set.provenance['splits']}")
     return "\n".join(lines)

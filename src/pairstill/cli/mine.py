@@ -47,6 +47,7 @@ def mine(
     from pairstill.cli.progress import progress_bar
     from pairstill.cli.training import progress_steps, resolve_precision
     from pairstill.errors import InputError
+    from pairstill.files import refuse_other_artefact
     from pairstill.mining import MiningSettings, check_mining, mine_tuple_set, python_source_pairs
     from pairstill.tuples import TupleSet
 
@@ -58,6 +59,7 @@ def mine(
         raise InputError("--out is the folder of --tuples", file=out, fix="Choose another folder")
     if tuples is not None:
         refuse_flags({"--queries": queries}, "it is of --python-sources")
+    refuse_other_artefact(out, "tuple-set")
     kind: Any = by
     computed: Any = resolve_precision(precision)
     settings = MiningSettings(

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from pairstill import __version__
 from pairstill.errors import ArtefactError, InputError
-from pairstill.files import fingerprint_file, fingerprint_json, read_json, write_json
+from pairstill.files import MANIFEST, fingerprint_file, fingerprint_json, read_json, write_json
 from pairstill.jobs.engine import Engine, LocalEngine
 from pairstill.jobs.shard import Receipt, Shard
 from pairstill.machine import describe
@@ -229,6 +229,11 @@ class Job:
     def _claim(self) -> None:
         """Check or write `job.json`, and remove the temporary files of a killed predecessor."""
         path = self.folder / JOB_FILE
+        if not path.exists() and (self.folder / MANIFEST).exists():
+            raise ArtefactError(
+                "the folder holds something that this job did not write", file=self.folder, expected="an empty folder",
+                fix="Choose another folder for the output",
+            )  # fmt: skip
         if path.exists():
             body = read_json(path)
             if not isinstance(body, dict) or body.get("format") != JOB_FORMAT:

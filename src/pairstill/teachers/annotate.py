@@ -80,9 +80,7 @@ def annotate(
         write_parquet(target, scores_table(tuple_set, wanted.rows[rows], logits, "logit"))
         return {"truncated": truncated}
 
-    receipts = job.run(shards, write)
-    if progress is not None:
-        progress(len(wanted), len(wanted))
+    receipts = job.run(shards, write, progress)
     manifest = ScoresManifest(
         teachers=(information,), score_kind="logit", outputs=teacher.outputs, fields=tuple_set.field_names,
         splits=tuple(splits), tuple_set=tuple_set.fingerprint,

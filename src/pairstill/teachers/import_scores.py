@@ -50,7 +50,8 @@ def import_scores(
     """Turn a CSV, TSV, JSON Lines or Parquet file of scores into teacher scores.
 
     A tuple is named by its ids, by its texts, or by a column `row` with row numbers of the tuple set. For a field `query`
-    the column is `query_id`, `query` or `query_text`; values of `query` are ids if all of them are, otherwise texts. A
+    the column is the first of `query_id`, `query` and `query_text` that holds an id or a text of the field; values of
+    `query` are ids if all of them are, otherwise texts. A
     pair that stands in several rows of the tuple set gets its score in all of them. Rows of the tuple set without a
     score are left out, and counted in the manifest's provenance.
 
@@ -79,8 +80,9 @@ def import_scores(
         raise InputError("this is a folder", file=path, expected="one CSV, TSV, JSON Lines or Parquet file of scores")
     _check_outputs(tuple_set, len(score_columns))
     source = TableSource(files=[path])
-    names = _name_columns(source, path, tuple_set, columns or {}, score_columns)
-    table = read_source(source, [*names.values(), *score_columns])
+    candidates = _candidate_columns(source, path, tuple_set, columns or {}, score_columns)
+    table = read_source(source, [*(one for several in candidates.values() for one in several), *score_columns])
+    names = {name: _first_that_fits(table, name, several, tuple_set) for name, several in candidates.items()}
     scores = np.stack([_numbers(table, name) for name in score_columns], axis=1)
     clipped = 0
     if kind == "probability":
@@ -142,11 +144,17 @@ def _check_outputs(tuple_set: TupleSet, given: int) -> None:
         raise InputError(f"{given} score columns are named for {labels.kind} labels", expected="one, or two logits")
 
 
-def _name_columns(
+def _candidate_columns(
     source: TableSource, path: Path, tuple_set: TupleSet, given: Mapping[str, str], score_columns: Sequence[str]
-) -> dict[str, str]:
-    """Field name -> column, or `row` -> column."""
+) -> dict[str, list[str]]:
+    """Field name -> columns that may name its items, or `row` -> that column."""
     present = source_columns(source)
+    for name in score_columns:
+        if name not in present:
+            raise InputError(
+                f"there is no column '{name}'", file=path, expected=f"one of {', '.join(present)}",
+                fix="Name the column of scores: --score-column COLUMN",
+            )  # fmt: skip
     for name in given:
         if name not in tuple_set.field_names:
             raise InputError(
@@ -158,17 +166,31 @@ def _name_columns(
         candidates = [given[name]] if name in given else [f"{name}_id", name, f"{name}_text"]
         found = [one for one in candidates if one in present]
         if found:
-            names[name] = found[0]
+            names[name] = found
     if len(names) == len(tuple_set.fields):
         return names
     if ROW_COLUMN in present and not given:
-        return {ROW_COLUMN: ROW_COLUMN}
+        return {ROW_COLUMN: [ROW_COLUMN]}
     missing = [name for name in tuple_set.field_names if name not in names]
     raise InputError(
         f"there is no column for the field '{missing[0]}'", file=path,
         expected=f"'{missing[0]}_id', '{missing[0]}', '{missing[0]}_text' or '{ROW_COLUMN}'",
         fix=f"The columns are {', '.join(one for one in present if one not in score_columns)}; name one with --column {missing[0]}=COLUMN",
     )  # fmt: skip
+
+
+def _first_that_fits(table: SourceTable, name: str, columns: Sequence[str], tuple_set: TupleSet) -> str:
+    """The first column with a value that the field knows; the first of all where none has."""
+    if name == ROW_COLUMN or len(columns) == 1:
+        return columns[0]
+    collection = tuple_set.collection_of(tuple_set.field_names.index(name))
+    for column in columns:
+        values = table.column(column).cast(pa.large_string())
+        known = [collection.ids] if column != f"{name}_text" else []
+        known += [collection.texts] if column != f"{name}_id" else []
+        if any(pc.any(pc.is_in(values, value_set=one.cast(pa.large_string()))).as_py() for one in known):
+            return column
+    return columns[0]
 
 
 def _numbers(table: SourceTable, name: str) -> np.ndarray:
@@ -303,8 +325,13 @@ def _codes(
     missing = np.flatnonzero(codes < 0)
     if len(missing) and not skip_unknown:
         value = str(values[int(missing[0])].as_py())
+        fix = "Leave such rows out, or allow it with --skip-unknown"
+        if len(missing) == len(table):
+            fix = f"No row has one: name another column with --column {name}=COLUMN, or number the tuples in a column 'row'"
         raise table.error(
-            int(missing[0]), column, f"the {what} {value[:60]!r} is not in the collection of the field '{name}'",
-            fix="Leave such rows out, or allow it with --skip-unknown",
-        )  # fmt: skip
+            int(missing[0]),
+            column,
+            f"the {what} {value[:60]!r} is not in the collection of the field '{name}'",
+            fix=fix,
+        )
     return codes, canonical

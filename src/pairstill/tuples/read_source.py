@@ -16,6 +16,7 @@ from pairstill.tuples.source_table import Part, SourceTable
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 ENDINGS = {".parquet": "parquet", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
 def read_source(source: TableSource, columns: Sequence[str]) -> SourceTable:
@@ -101,9 +102,15 @@ def _files(path: Path, kind: str | None) -> list[tuple[Path, str]]:
 
 
 def _format_of(path: Path) -> str:
-    if path.suffix.lower() not in ENDINGS:
+    ending = path.suffix.lower()
+    if ending not in ENDINGS:
+        fix = "Say which format it is: --format, or 'format:' in YAML"
+        if ending in COMPRESSED:
+            fix = "Decompress it first"
+        elif ending == ".json":
+            fix = "If it holds one object a line, say so: --format jsonl, or 'format: jsonl' in YAML"
         raise InputError(
             f"the ending '{path.suffix}' names no known format", file=path, expected=f"one of {', '.join(ENDINGS)}",
-            fix="Say which format it is: --format, or 'format:' in YAML",
+            fix=fix,
         )  # fmt: skip
-    return ENDINGS[path.suffix.lower()]
+    return ENDINGS[ending]

@@ -12,7 +12,7 @@ from pairstill.errors import InputError
 from pairstill.tuples.nearest import did_you_mean
 from pairstill.tuples.tuple_set import SPLITS
 
-Format = Literal["parquet", "csv", "tsv", "jsonl", "dataset"]
+Format = Literal["parquet", "csv", "tsv", "jsonl"]
 RESERVED = ("label", "weight", "group", "split")
 SYNONYMS = {"dev": "valid", "development": "valid", "val": "valid", "validation": "valid"}
 

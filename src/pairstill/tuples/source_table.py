@@ -131,8 +131,17 @@ def check_columns(wanted: Sequence[str], present: Sequence[str], file: str) -> N
         if name not in present:
             raise InputError(
                 f"there is no column '{name}'", file=file, expected=f"one of {', '.join(present)}",
-                fix=did_you_mean(name, present),
+                fix=_other_delimiter(present) or did_you_mean(name, present),
             )  # fmt: skip
+
+
+def _other_delimiter(present: Sequence[str]) -> str | None:
+    """What to do where the only column's name looks like several names."""
+    if len(present) == 1 and "\t" in present[0]:
+        return "Its columns stand between tabs: say --format tsv, or 'format: tsv' in YAML"
+    if len(present) == 1 and ";" in present[0]:
+        return "Its columns stand between semicolons: write it again with commas or tabs"
+    return None
 
 
 def first_row(mask: pa.ChunkedArray | pa.Array | np.ndarray) -> int | None:

@@ -136,6 +136,8 @@ def _tokens(
         chosen[name] = np.linspace(0, len(one) - 1, count).round().astype(np.int64)
     total = sum(len(one) for one in chosen.values())
     found, before = {}, 0
+    if progress is not None:
+        progress(0, total)
     for name, one in tuple_set.collections.items():
         found[name] = np.full(len(one), -1, dtype=np.int64)
         report = None if progress is None else _shifted(progress, before, total)

@@ -8,6 +8,8 @@ from pathlib import Path
 from pairstill.errors import InputError
 
 PIECE_BYTES = 1 << 22
+COMPRESSED_STARTS = (b"\x1f\x8b", b"PK\x03\x04", b"BZh", b"\xfd7zXZ\x00", b"\x28\xb5\x2f\xfd")
+"""First bytes of gzip, zip, bzip2, xz and zstd."""
 
 
 def check_utf8(path: Path) -> bool:
@@ -23,6 +25,8 @@ def check_utf8(path: Path) -> bool:
         while piece := file.read(PIECE_BYTES):
             if not done and piece[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
                 raise InputError("the file is UTF-16", file=path, fix=f"Convert it: iconv -f UTF-16 -t UTF-8 {path}")
+            if not done and piece.startswith(COMPRESSED_STARTS):
+                raise InputError("the file is compressed", file=path, fix="Decompress it first")
             pending = decoder.getstate()[0]
             try:
                 decoder.decode(piece)

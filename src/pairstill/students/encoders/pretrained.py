@@ -64,9 +64,10 @@ def quiet_loading(name: str) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         detail = str(error).strip().splitlines()[0]
-        raise InputError(
-            f"the base '{name}' cannot be loaded: {detail}", fix="Give a hub name or a local folder"
-        ) from error
+        fix = "Copy or download the folder again"
+        if not Path(resolve_base(name)).is_dir():
+            fix = "There is no such folder here; where it is a hub name, check its spelling and the network"
+        raise InputError(f"the model '{name}' cannot be loaded: {detail}", fix=fix) from error
     finally:
         transformers_logging.set_verbosity(level)
         if bars:
@@ -111,8 +112,9 @@ def check_max_lengths(config: Any, max_lengths: Sequence[int], least: int) -> No
     for one in max_lengths:
         if one < least or (limit is not None and one > limit):
             raise InputError(
-                f"the maximum length is {one} tokens", expected=f"{least} to {limit}" if limit else f"{least} or more"
-            )
+                f"the maximum length is {one} tokens", expected=f"{least} to {limit}" if limit else f"{least} or more",
+                fix="The base has no more positions: lower --max-length" if one > least else None,
+            )  # fmt: skip
 
 
 def load_encoder(base: str, layers: int | None = None, dropout: float = 0.0, shape: str | None = None) -> nn.Module:
