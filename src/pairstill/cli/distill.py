@@ -72,10 +72,12 @@ def distill(
         validation_of,
     )
     from pairstill.errors import InputError
+    from pairstill.files import refuse_other_artefact
     from pairstill.tuples import TupleSet
 
     if stages not in ("two", "one", "first"):
         raise InputError(f"--stages is '{stages}'", expected="two, one or first")
+    refuse_other_artefact(out, "student")
     tuple_set = TupleSet.load(tuples)
     data, teacher_scores = training_data(tuple_set, scores or [], split, hard_weight)
     values: dict[str, Any] = student_settings(config, setting or [])
