@@ -15,7 +15,9 @@ from pairstill.scoring.bulk.keep import Keep
 pytestmark = pytest.mark.soak
 
 
-def test_a_node_is_lost_in_the_middle(base: Path, tmp_path: Path) -> None:
+def test_a_node_is_lost_in_the_middle(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A busy machine starts nodes slowly.
+    monkeypatch.setenv("RAY_raylet_start_wait_time_s", "600")
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
