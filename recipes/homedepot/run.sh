@@ -23,3 +23,7 @@ for student in dipair-tsf de-ffnn dipair-ffnn de-cos cross-encoder; do
   pairstill distill --student "$student" --tuples "$work/mined" --scores "$work/scores" --split train --out "$work/$student" \
     --max-length 64 --pairs "$pairs" --stage1-pairs "$first" --learning-rate 2e-4 "${extra[@]}"
 done
+students=()
+for student in dipair-tsf de-ffnn dipair-ffnn de-cos cross-encoder; do students+=(--student "$student=$work/$student"); done
+pairstill evaluate --tuples "$work/mined" --split test --split valid --teacher "teacher=$work/teacher" "${students[@]}" --out "$work/evaluation" \
+  --floor-length 64 --title "Home Depot, graded relevance"
