@@ -170,6 +170,7 @@ def test_tables_state_what_their_marks_mean():
 def test_numbers_are_short():
     assert [count_text(value) for value in (None, 3.14159, 1234.0, 6.1e6, 2e9)] == ["–", "3.14", "1.23k", "6.1M", "2G"]  # noqa: RUF001
     assert [times_text(value) for value in (None, 1.0, 37.34, 1500.2)] == ["–", "1.00×", "37.3×", "1,500×"]  # noqa: RUF001
+    assert times_text(0.0479) == "0.048×"  # noqa: RUF001
     assert file_name("a/b: c") == "a-b-c"
     assert file_name("..") == "system"
 

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pairstill import machine
+from pairstill.errors import InputError
 from pairstill.evaluation.bert_base import Scope, measure_bert_base
 from pairstill.evaluation.comparison import check_labels, compare
 from pairstill.evaluation.cost import CostReferences
-from pairstill.evaluation.floors import floor_systems
+from pairstill.evaluation.floors import FLOOR_NAMES, floor_systems
 from pairstill.evaluation.results import Comparison
 from pairstill.evaluation.student_cost import measure_student, timed_scores
 from pairstill.evaluation.system import Role, System, merge_seeds
@@ -92,6 +93,9 @@ def evaluate(
         seed: Of the bootstrap and of the timing sample.
         title: Heading of the report.
         progress_of: Gives a progress callable for a named step and unit; None is silent.
+
+    Raises:
+        InputError: A split has no labels, or one name is given to a teacher and a student, or is that of a floor.
     """
     import torch
 
@@ -105,6 +109,7 @@ def evaluate(
         given.insert(0, teacher)
     elif teacher is not None:
         models.insert(0, (teacher[0], "teacher", teacher[1]))
+    _check_names([*((name, role) for name, role, _ in models), *((one.name, one.role) for one in given)], floors)
     passes = [_score(tuple_set, tuples, name, role, model, steps) for name, role, model in models]
     scored = [system for system, _ in passes]
     notes: tuple[str, ...] = ()
@@ -126,6 +131,15 @@ def evaluate(
             progress=progress,
         )  # fmt: skip
     return Evaluation(comparison, tuple(systems), tuples, how)
+
+
+def _check_names(named: Sequence[tuple[str, Role]], floors: bool) -> None:
+    """Before anything is scored: a name belongs to one role."""
+    roles: dict[str, Role] = dict.fromkeys(FLOOR_NAMES, "floor") if floors else {}
+    for name, role in named:
+        other = roles.setdefault(name, role)
+        if other != role:
+            raise InputError(f"the name '{name}' is given to a {other} and a {role}", fix="Rename one of them")
 
 
 @contextlib.contextmanager

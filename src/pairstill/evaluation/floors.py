@@ -14,6 +14,7 @@ from pairstill.errors import InputError
 from pairstill.evaluation.system import System
 from pairstill.tuples.tuple_set import Tuples, TupleSet
 
+FLOOR_NAMES = ("BM25", "word overlap", "untrained cosine", "constant")
 WORD = re.compile(r"\w+")
 Progress = Callable[[int, int], None]
 log = logging.getLogger(__name__)

@@ -119,7 +119,9 @@ def _latex_speed(facts: SystemFacts, comparison: Comparison) -> str:
     value = speed_ups(facts.cost, comparison.references).teacher
     if value is None:
         return "--"
-    return rf"${value:,.0f}\times$".replace(",", "{,}") if value >= 10 else rf"${value:.1f}\times$"
+    if value >= 10:
+        return rf"${value:,.0f}\times$".replace(",", "{,}")
+    return rf"${value:.1f}\times$" if value >= 0.95 else rf"${value:.2g}\times$"
 
 
 def _caption(comparison: Comparison) -> str:

@@ -59,6 +59,8 @@ def times_text(value: float | None) -> str:
     """A speed-up such as `362x`."""
     if value is None:
         return MISSING
+    if value < 0.095:
+        return f"{value:.2g}×"
     return f"{value:,.0f}×" if value >= 100 else f"{value:.1f}×" if value >= 2 else f"{value:.2f}×"
 
 
@@ -210,7 +212,11 @@ def slice_tables(comparison: Comparison, split: SplitResult) -> list[Table]:
     for column in dict.fromkeys(one.slice for one in split.slices):
         found: list[SliceResult] = [one for one in split.slices if one.slice == column]
         rows = tuple(
-            (one.value, f"{one.rows:,}", *(metric_text(one.metrics[name][comparison.headline]) for name in names))
+            (
+                one.value or "(empty)",
+                f"{one.rows:,}",
+                *(metric_text(one.metrics[name][comparison.headline]) for name in names),
+            )
             for one in found
         )
         tables.append(
