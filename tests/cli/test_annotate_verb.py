@@ -99,7 +99,8 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
         [*FILE, "--kind", "logit", "--score-column", "p", "--column", "query=question", "--split", "dev", "--skip-unknown"],
         "no split 'dev'"),
     "no such file": (["--import", "score.csv", "--kind", "logit"], "score.csv: the file does not exist"),
-    "no such column": ([*FILE, "--kind", "logit"], "scores.csv: there is no column for the field 'query'"),
+    "no such column": (
+        [*FILE, "--kind", "logit", "--score-column", "p"], "scores.csv: there is no column for the field 'query'"),
     "column that is not read": ([*FILE, "--kind", "logit", "--column", "query"], "--column 'query' cannot be read"),
     "limit of a file": ([*FILE, "--kind", "logit", "--limit", "5"], "--limit has no effect here"),
     "kind of a teacher": (["--teacher", "teacher", "--kind", "logit"], "--kind has no effect here"),
