@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairstill.cli.training import validation_of
@@ -22,7 +22,9 @@ from pairstill.metrics.catalogue import parse_metric
 from pairstill.students import Student, make_student
 from pairstill.students.persistence import parse_config
 from pairstill.teachers.scores import ScoresManifest, TeacherScores
-from pairstill.training.loop import TrainingData, _share, fit
+from pairstill.training.batches import Batches
+from pairstill.training.data import TrainingData
+from pairstill.training.loop import fit
 from pairstill.training.procedures import DistillationPlan, DistillationResult, distil
 from pairstill.training.settings import TrainingSettings
 from pairstill.training.sources import TupleScorer, token_sources
@@ -166,19 +168,22 @@ def test_trackers_are_told_the_loss_and_the_looks_of_each_stage(
     assert [step for step, values in told if "stage-2/auc-roc" in values] == [64, 128, 160]
 
 
-def accelerators(count: int) -> list[Any]:
-    return [SimpleNamespace(num_processes=count, process_index=place) for place in range(count)]
-
-
+@settings(deadline=None)
 @given(st.integers(1, 12), st.integers(1, 5), st.booleans())
 def test_shares_of_processes_make_up_the_step(rows: int, processes: int, weighted: bool) -> None:
     generator = np.random.default_rng(rows * processes)
-    weights = generator.random(20) + 0.1 if weighted else None
+    weights = (generator.random(20) + 0.1).astype(np.float32) if weighted else None
     tuples = Tuples(np.zeros((20, 2), dtype=np.int64), np.arange(20), None, weights, np.zeros(20, dtype=np.int64))
-    losses, step = generator.random(20), generator.permutation(20)[:rows]
+    rows_of = TrainingData(tuples, generator.standard_normal((20, 1)).astype(np.float32))
+    stage, loss = TrainingSettings(pairs=rows, batch_size=rows), DistillationLoss()
+    logits = torch.from_numpy(generator.standard_normal((20, 1)))
+    (step,) = (Batches(rows_of, loss, stage).rows(0)[0],)
     total = 0.0
-    for one in accelerators(processes):
-        mine, share = _share(tuples, step, one)
+    for process in range(processes):
+        one = Batches(rows_of, loss, stage, processes, process)
+        mine, _ = one.part(np.arange(len(step)))
         assert len(mine), "a process without rows would leave the others waiting"
-        total += np.average(losses[mine], weights=None if weights is None else weights[mine]) * share
-    assert total / processes == pytest.approx(np.average(losses[step], weights=None if weights is None else weights[step]))  # fmt: skip
+        batch = one.batch(0, torch.device("cpu"))
+        total += float(loss(logits[step[mine]], batch.targets, batch.whole)) * batch.share
+    whole = Batches(rows_of, loss, stage).batch(0, torch.device("cpu"))
+    assert total / processes == pytest.approx(float(loss(logits[step], whole.targets)))

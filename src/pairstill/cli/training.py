@@ -11,8 +11,9 @@ from pairstill.cli.progress import progress_bar
 from pairstill.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
+    from pairstill.losses import Loss
     from pairstill.teachers.scores import TeacherScores
-    from pairstill.training.loop import TrainingData
+    from pairstill.training.data import TrainingData
     from pairstill.training.validation import Validation
     from pairstill.tuples import TupleSet
 
@@ -29,7 +30,11 @@ def resolve_precision(precision: str) -> str:
 
 
 def validation_of(
-    tuple_set: TupleSet, metric: str | None, rows: int, scores: TeacherScores | None = None
+    tuple_set: TupleSet,
+    metric: str | None,
+    rows: int,
+    scores: TeacherScores | None = None,
+    loss: Loss | None = None,
 ) -> Validation:
     """The validation split and metric; where no row of it has a label, the agreement with the teacher's scores."""
     import numpy as np
@@ -39,7 +44,7 @@ def validation_of(
 
     labels = tuple_set.split("valid").labels
     if scores is not None and metric is None and (labels is None or np.isnan(labels).all()):
-        return Validation.on_teacher(tuple_set, "valid", scores, rows)
+        return Validation.on_teacher(tuple_set, "valid", scores, rows, loss)
     wanted = None if metric is None else parse_metric(metric, tuple_set.labels.kind)
     return Validation.on_labels(tuple_set, "valid", wanted, rows)
 
@@ -91,17 +96,18 @@ def open_accelerator(tracker: str | None, folder: Path) -> Any:
 
 
 def training_data(
-    tuple_set: TupleSet, folders: Sequence[Path], splits: Sequence[str] | None, hard_weight: float
+    tuple_set: TupleSet, folders: Sequence[Path], splits: Sequence[str] | None, loss: Loss, hard_weight: float
 ) -> tuple[TrainingData, TeacherScores | None]:
     """Rows to learn from: those with a teacher's score, or with a label where labels alone are learnt; and all scores.
 
-    Rows of the splits that have neither are left out, and at least one row must remain.
+    Rows of the splits that have neither are left out, and at least one row must remain; where the loss compares rows, at least
+    two of each split that share the first field's item with another.
     """
     import numpy as np
     import pyarrow.compute as pc
 
     from pairstill.teachers.scores import TeacherScores
-    from pairstill.training.loop import TrainingData
+    from pairstill.training.data import TrainingData
 
     present = set(pc.unique(tuple_set.tuples.column("split")).to_pylist())
     wanted = list(splits) if splits else [name for name in ("train", "transfer") if name in present]
@@ -113,11 +119,12 @@ def training_data(
             )
         if tuples.labels is None:
             raise InputError("the tuple set has no labels, and no teacher scores are given", fix="Give --scores FOLDER")
-        return TrainingData(tuples.take(np.flatnonzero(~np.isnan(tuples.labels)))), None
+        labelled = TrainingData(tuples.take(np.flatnonzero(~np.isnan(tuples.labels))))
+        return _comparable(tuple_set, labelled, wanted, loss), None
     parts = [TeacherScores.load(folder) for folder in folders]
     scores = parts[0] if len(parts) == 1 else TeacherScores.concatenate(parts)
     scores.check_belongs_to(tuple_set)
-    scores.require_logits("distillation")
+    loss.check_kind(scores.kind)
     logits = scores.for_rows(tuples.rows)
     known = np.flatnonzero(~np.isnan(logits).any(axis=1))
     if not len(known):
@@ -129,7 +136,43 @@ def training_data(
             f"--hard-weight is {hard_weight:g} and no scored row of {', '.join(wanted)} has a label",
             fix="Leave it out, or name a labelled split with --split",
         )
-    return TrainingData(tuples.take(known), logits[known].astype(np.float32)), scores
+    data = TrainingData(tuples.take(known), logits[known].astype(np.float32), scores.kind)
+    return _comparable(tuple_set, data, wanted, loss), scores
+
+
+def _comparable(tuple_set: TupleSet, data: TrainingData, splits: Sequence[str], loss: Loss) -> TrainingData:
+    """What the loss can learn from; says how many rows that leaves out, and refuses a split of which nothing remains."""
+    import numpy as np
+
+    kept = data.for_loss(loss)
+    for split in splits:
+        if not np.isin(tuple_set.split(split).rows, kept.tuples.rows).any() and loss.unit != "tuples":
+            field = tuple_set.field_names[0]
+            raise InputError(
+                f"the loss '{loss.name}' compares rows of the same {field}, and no two rows of the split '{split}' share one",
+                fix=f"Name the other splits with --split, score several candidates of a {field}, or use --loss cross-entropy",
+            )
+    alone = len(data.tuples) - len(kept.tuples)
+    if alone:
+        print(f"{alone:,} of {len(data.tuples):,} rows are the only ones of their {tuple_set.field_names[0]}: left out")
+    return kept
+
+
+def loss_settings(settings: Sequence[str]) -> dict[str, Any]:
+    """Settings of a loss from `--loss-set key=value`."""
+    import yaml
+
+    values: dict[str, Any] = {}
+    for one in settings:
+        key, equals, text = one.partition("=")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = None
+        if not equals or not isinstance(value, int | float | str):
+            raise InputError(f"--loss-set is given '{one}'", expected="key=value, such as scheme=lambdarank or mu=5")
+        values[key.strip()] = value
+    return values
 
 
 def student_settings(config: Path | None, settings: Sequence[str]) -> dict[str, Any]:

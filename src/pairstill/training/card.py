@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -25,6 +26,7 @@ def model_card(
     metric: str,
     teacher: TeacherScores | None = None,
     rows: np.ndarray | None = None,
+    loss: Mapping[str, Any] | None = None,
 ) -> str:
     """Markdown that says what the model was made of, how good it was on validation, and what it is not for.
 
@@ -36,6 +38,7 @@ def model_card(
         metric: Name of the validation metric.
         teacher: The teacher's scores; None where labels alone were learnt.
         rows: Row numbers that were learnt from; None for all labelled rows of `train`.
+        loss: Name and settings of the objective; None leaves it out.
     """
     lines = [
         "---", "library_name: pairstill", "tags: [pair-scoring, distillation]", "---", "",
@@ -66,6 +69,8 @@ def model_card(
         if result is not None:
             best = "-" if result.best is None else f"{result.best:.4f}"
             lines.append(f"| {stage} | {result.pairs:,} | {best} | {result.seconds:,.0f} |")
+    if loss is not None:
+        lines += ["", "Loss: " + ", ".join(f"{key} {value}" for key, value in loss.items())]
     for stage, one in settings.items():
         lines += ["", f"`{stage}`: " + ", ".join(f"{key} {value}" for key, value in asdict(one).items())]
     lines += [

@@ -14,61 +14,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from pairstill.errors import ArtefactError, InputError
 from pairstill.files import fingerprint_json, read_json, write_json, write_text
-from pairstill.losses import DistillationLoss, Targets
+from pairstill.losses import Loss
 from pairstill.students import Student
 from pairstill.students.inference import precision_context
 from pairstill.students.persistence import write_weights
+from pairstill.training.batches import Batches
 from pairstill.training.checkpoint import Checkpoint
-from pairstill.training.order import epoch_order
+from pairstill.training.data import TrainingData
 from pairstill.training.settings import TrainingSettings
 from pairstill.training.sources import ItemSource, TupleScorer
 from pairstill.training.validation import Validation
 from pairstill.training.weight_average import WeightAverage
-from pairstill.tuples import Tuples
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class TrainingData:
-    """Rows to learn from.
-
-    Attributes:
-        tuples: The rows.
-        teacher_logits: `(rows, outputs)` raw logits; None where labels alone are learnt.
-        tuple_set: Fingerprint of the set that the rows and their texts are from; None leaves it unchecked on resuming.
-    """
-
-    tuples: Tuples
-    teacher_logits: np.ndarray | None = None
-    tuple_set: str | None = None
-
-    def fingerprint(self) -> str:
-        """Of the rows, labels, weights and logits; the texts are in `tuple_set`."""
-        import hashlib
-
-        digest = hashlib.sha256()
-        for array in (
-            self.tuples.index,
-            self.tuples.labels,
-            self.tuples.weights,
-            self.tuples.groups,
-            self.teacher_logits,
-        ):
-            digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
-        return digest.hexdigest()
-
-    def targets(self, rows: np.ndarray, device: torch.device) -> Targets:
-        """Of the rows of a batch."""
-
-        def tensor(array: np.ndarray | None) -> Tensor | None:
-            return None if array is None else torch.from_numpy(array[rows]).to(device)
-
-        return Targets(tensor(self.teacher_logits), tensor(self.tuples.labels), tensor(self.tuples.weights))
 
 
 @dataclass(frozen=True)
@@ -96,7 +58,7 @@ def fit(
     student: Student,
     sources: Sequence[ItemSource],
     data: TrainingData,
-    loss: DistillationLoss,
+    loss: Loss,
     settings: TrainingSettings,
     folder: Path,
     *,
@@ -156,26 +118,26 @@ def fit(
         for module in student.encoder_modules():
             module.eval()
 
-    rows_in_all, steps = len(data.tuples), settings.steps
+    alone = accelerator is None or accelerator.num_processes == 1
+    processes = (1, 0) if alone else (accelerator.num_processes, accelerator.process_index)
+    batches, steps = Batches(data, loss, settings, *processes), settings.steps
     every = max(1, (settings.evaluate_every or max(settings.pairs // 10, 1)) // settings.batch_size)
     began, saved = time.perf_counter() - state["seconds"], time.perf_counter()
-    orders: dict[int, np.ndarray] = {}
     while state["step"] < steps and not (settings.patience is not None and state["since"] >= settings.patience):
         step = state["step"]
-        rows = _rows_of_step(data.tuples, settings, step, rows_in_all, orders)
-        mine, share = _share(data.tuples, rows, accelerator)
+        batch = batches.batch(step, student.device)
         rate = _rate(step, steps, settings.warmup)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         with precision_context(settings.precision, student.device.type):
-            logits = stepper(data.tuples.index[mine])
-        value = loss(logits, data.targets(mine, student.device))
+            logits = stepper(batch.index)
+        value = loss(logits, batch.targets, batch.whole) * batch.share
         if not math.isfinite(float(value.detach())):
             raise InputError(
                 f"the loss is {float(value.detach())} after {step * settings.batch_size:,} tuples: the training diverges",
                 fix="Lower the learning rates",
             )
-        torch.autograd.backward(value * share)
+        torch.autograd.backward(value)
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(trained, settings.clip)
         optimizer.step()
@@ -183,8 +145,7 @@ def fit(
         state["step"] = step + 1
         if average is not None:
             average.update(step + 1)
-        texts = sum(len(np.unique(data.tuples.index[mine, column])) for column in range(student.field_count))
-        state["texts"] += texts / len(mine) * len(rows)
+        state["texts"] += batch.texts * batch.rows
         state["losses"].append(float(value.detach()))
         if accelerator is not None and accelerator.trackers and (step + 1) % settings.log_every == 0:
             recent = float(np.mean(state["losses"][-settings.log_every :]))
@@ -259,37 +220,6 @@ def _look(
         accelerator.log({f"{folder.name}/{validation.name}": value}, step=entry["pairs"])
 
 
-def _rows_of_step(
-    tuples: Tuples, settings: TrainingSettings, step: int, rows: int, orders: dict[int, np.ndarray]
-) -> np.ndarray:
-    """Rows of a step; a batch may reach over the end of a pass into the next one."""
-    start, stop = step * settings.batch_size, min((step + 1) * settings.batch_size, settings.pairs)
-    parts = []
-    while start < stop:
-        epoch, offset = divmod(start, rows)
-        if epoch not in orders:
-            orders.clear()
-            orders[epoch] = epoch_order(tuples.index, tuples.groups, settings.seed, epoch, settings.cluster_rows)
-        part = orders[epoch][offset : offset + stop - start]
-        parts.append(part)
-        start += len(part)
-    return np.concatenate(parts)
-
-
-def _share(tuples: Tuples, rows: np.ndarray, accelerator: Any) -> tuple[np.ndarray, float]:
-    """This process's rows of a step, and the factor on its loss that makes the mean over processes the step's loss."""
-    if accelerator is None or accelerator.num_processes == 1:
-        return rows, 1.0
-    mine = np.array_split(rows, accelerator.num_processes)[accelerator.process_index]
-    if not len(mine):
-        # A last step may have fewer rows than there are processes; everyone must take part in it.
-        return rows[:1], 0.0
-    if tuples.weights is None:
-        return mine, accelerator.num_processes * len(mine) / len(rows)
-    whole = max(float(tuples.weights[rows].sum()), 1e-12)
-    return mine, accelerator.num_processes * float(tuples.weights[mine].sum()) / whole
-
-
 def _rate(step: int, steps: int, warmup: float) -> float:
     """Linear warm-up, then linear decay to zero."""
     rising = max(1, round(steps * warmup))
@@ -341,7 +271,7 @@ def _load_best(student: Student, folder: Path) -> None:
 def _identity(
     student: Student,
     data: TrainingData,
-    loss: DistillationLoss,
+    loss: Loss,
     settings: TrainingSettings,
     validation: Validation | None,
 ) -> dict[str, Any]:
@@ -351,7 +281,7 @@ def _identity(
         "config": fingerprint_json(asdict(student.config)),
         "data": data.fingerprint(),
         "texts": data.tuple_set,
-        "loss": asdict(loss),
+        "loss": loss.description(),
         "settings": {key: value for key, value in asdict(settings).items() if key not in timing},
         "validation": None if validation is None else [validation.name, TrainingData(validation.tuples).fingerprint()],
     }

@@ -33,6 +33,50 @@ def epoch_order(index: np.ndarray, groups: np.ndarray, seed: int, epoch: int, cl
     return np.concatenate([pieces[number] for number in generator.permutation(len(pieces))])
 
 
+def group_order(
+    index: np.ndarray, groups: np.ndarray, seed: int, epoch: int, longest: int, cluster_rows: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
+    """A permutation of all rows for one pass in which the rows of a group stand together.
+
+    A group of more than `longest` rows is dealt out at random, another way every pass, to equally large pieces of at most so
+    many rows. With `cluster_rows` above 1, groups whose last items overlap are put beside each other, as `epoch_order` does.
+
+    Args:
+        index: `(rows, fields)` items of each row.
+        groups: `(rows,)` group codes.
+        seed: With `epoch`, everything that the result depends on besides the data.
+        epoch: Number of the pass.
+        longest: Most rows of a piece.
+        cluster_rows: About so many rows of neighbouring groups stay together.
+
+    Returns:
+        The order `(rows,)`, and the places in it `(pieces,)` at which a piece starts, rising from 0.
+    """
+    generator = np.random.default_rng([seed, epoch])
+    _, group = np.unique(groups, return_inverse=True)
+    # Rows of a group in random order, then numbered through, which deals them to pieces.
+    order = np.lexsort((generator.permutation(len(index)), group))
+    sizes = np.bincount(group)
+    first = np.cumsum(sizes) - sizes
+    number = np.arange(len(index)) - np.repeat(first, sizes)
+    pieces_of = -(-sizes // longest)
+    piece = np.repeat(np.cumsum(pieces_of) - pieces_of, sizes) + number % np.repeat(pieces_of, sizes)
+    count = int(pieces_of.sum())
+    salt = int(generator.integers(1, 2**63))
+    place = generator.permutation(count)
+    if cluster_rows > 1:
+        smallest = np.full(count, np.iinfo(np.uint64).max, dtype=np.uint64)
+        np.minimum.at(smallest, piece, _mix(index[order, -1].astype(np.uint64) + np.uint64(salt)))
+        beside = np.lexsort((place, smallest))
+        lengths = np.bincount(piece)[beside]
+        cluster = (np.cumsum(lengths) - lengths) // cluster_rows
+        shuffled = generator.permutation(int(cluster.max()) + 1)
+        place[beside[np.argsort(shuffled[cluster], kind="stable")]] = np.arange(count)
+    chosen = np.argsort(place[piece], kind="stable")
+    starts = np.flatnonzero(np.diff(place[piece][chosen], prepend=-1))
+    return order[chosen], starts
+
+
 def _mix(values: np.ndarray) -> np.ndarray:
     """splitmix64: a good hash of integers."""
     with np.errstate(over="ignore"):

@@ -15,14 +15,16 @@ from torch import nn
 
 from pairstill.errors import InputError
 from pairstill.files import MANIFEST, write_json
-from pairstill.losses import DistillationLoss
+from pairstill.losses import DistillationLoss, Loss
 from pairstill.representation import Representation
 from pairstill.store import RepresentationStore, write_store
 from pairstill.students import CrossEncoder, Student
 from pairstill.students.dual_encoder import DualEncoder
 from pairstill.students.heads.cosine import CosineHead
 from pairstill.students.persistence import state_fingerprint
-from pairstill.training.loop import FitResult, TrainingData, fit
+from pairstill.training.batches import Batches
+from pairstill.training.data import TrainingData
+from pairstill.training.loop import FitResult, fit
 from pairstill.training.settings import TrainingSettings
 from pairstill.training.sources import ItemSource, StoreSource, token_sources
 from pairstill.training.validation import Validation
@@ -110,7 +112,7 @@ def distil(
     tuple_set: TupleSet,
     student: Student,
     data: TrainingData,
-    loss: DistillationLoss,
+    loss: Loss,
     plan: DistillationPlan,
     folder: Path,
     *,
@@ -122,6 +124,8 @@ def distil(
 
     Stage 1 freezes the encoders. Their outputs cannot change, so they are computed once, stored before the projection, and
     read back: a stage-1 step costs a head's step. Stage 2 trains everything and encodes each distinct text of a batch once.
+    Losses that compare tuples work in both: batches are made of whole groups, the rows of one item of the first field, and
+    rows without a partner are left out.
     Where stage 2 does not beat the validation metric of stage 1, the student of stage 1 is what remains.
 
     Args:
@@ -136,9 +140,11 @@ def distil(
         progress_of: Gives the progress callable of a named step.
 
     Raises:
-        InputError: No stage would train anything, or the student gives other outputs than the teacher or the labels.
+        InputError: No stage would train anything, the student gives other outputs than the teacher or the labels, or the loss
+            does not take these scores or rows (see `TrainingData.for_loss`).
     """
     student.check_fields(tuple_set)
+    data = data.for_loss(loss)
     _check_plan(student, data, loss, plan, tuple_set.labels.outputs)
     data = replace(data, tuple_set=tuple_set.fingerprint)
     folder.mkdir(parents=True, exist_ok=True)
@@ -173,18 +179,23 @@ def distil(
     return result
 
 
-def _check_plan(
-    student: Student, data: TrainingData, loss: DistillationLoss, plan: DistillationPlan, label_outputs: int
-) -> None:
+def _check_plan(student: Student, data: TrainingData, loss: Loss, plan: DistillationPlan, label_outputs: int) -> None:
     if plan.stage2 is None and (plan.stage1 is None or not student.encoder_modules()):
         raise InputError(
             f"no stage would train this {student.name}",
             expected="stage 2; a student whose encoder reads the whole tuple has no stage 1",
         )
+    loss.check_outputs(student.outputs)
+    if loss.unit == "in-batch" and isinstance(student, CrossEncoder):
+        raise InputError(
+            f"the loss '{loss.name}' scores every query of a batch with every passage, and a cross-encoder pays a whole "
+            "transformer for each",
+            fix="Use a student that encodes fields apart, or --loss margin-mse",
+        )
     learnt = {}
-    if data.teacher_logits is not None and loss.hard_weight < 1:
+    if data.teacher_logits is not None and loss.learns_teacher:
         learnt["teacher gives"] = data.teacher_logits.shape[1]
-    if data.teacher_logits is None or (loss.hard_weight > 0 and data.tuples.labels is not None):
+    if data.teacher_logits is None or (loss.learns_labels and data.tuples.labels is not None):
         learnt["labels have"] = label_outputs
     for source, outputs in learnt.items():
         if outputs != student.outputs:
@@ -266,7 +277,7 @@ def encoder_fingerprint(student: Student, field: int, items: np.ndarray | None =
 
 
 def initialise_similarity(
-    student: DualEncoder, tuple_set: TupleSet, data: TrainingData, loss: DistillationLoss, sample: int = 1024
+    student: DualEncoder, tuple_set: TupleSet, data: TrainingData, loss: Loss, sample: int = 1024
 ) -> None:
     """Fit scale and bias of the cosine (the skip's, or the cosine head's) to a sample, by a few Newton-like steps.
 
@@ -277,8 +288,14 @@ def initialise_similarity(
         terms = [student.head]  # type: ignore[list-item]
     if not terms:
         return
-    rows = np.unique(np.linspace(0, len(data.tuples) - 1, min(sample, len(data.tuples))).astype(np.int64))
-    index, prepared = data.tuples.index[rows], []
+    if loss.unit == "tuples":
+        rows = np.unique(np.linspace(0, len(data.tuples) - 1, min(sample, len(data.tuples))).astype(np.int64))
+        index, targets = data.tuples.index[rows], data.targets(rows, student.device)
+    else:
+        size = min(sample if loss.unit == "groups" else sample // 8, len(data.tuples))
+        batch = Batches(data, loss, TrainingSettings(batch_size=size, pairs=size)).batch(0, student.device)
+        index, targets = batch.index, batch.targets
+    prepared = []
     local = np.empty_like(index)
     for field in range(student.field_count):
         items, local[:, field] = np.unique(index[:, field], return_inverse=True)
@@ -286,7 +303,6 @@ def initialise_similarity(
         block = student.encode(field, [texts[item] for item in items])
         with torch.no_grad():
             prepared.append(student.prepare(field, block))
-    targets = data.targets(rows, student.device)
     parameters = [one for term in terms for one in term.parameters(recurse=False)]
     optimizer = torch.optim.LBFGS(parameters, max_iter=50, line_search_fn="strong_wolfe")
 

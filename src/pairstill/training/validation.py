@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 
 from pairstill.errors import InputError
-from pairstill.losses import DistillationLoss, Targets
+from pairstill.losses import DistillationLoss, Loss, MarginMSE, Mixture, RankNet, ScoreKind, Targets
 from pairstill.metrics.base import Metric, Predictions, Relevance
 from pairstill.metrics.catalogue import default_metrics
 from pairstill.students.inference import precision_context
 from pairstill.teachers.scores import TeacherScores
+from pairstill.training.data import TrainingData
 from pairstill.training.sources import TupleScorer
 from pairstill.tuples import Tuples, TupleSet
 
@@ -26,6 +27,8 @@ class Validation:
         metric: On the labels; None measures the agreement with the teacher (minus the loss).
         kind: Of the labels.
         teacher_logits: `(rows, outputs)` for the agreement; None where labels are used.
+        loss: Measures the agreement.
+        score_kind: What `teacher_logits` are.
         relevance: How ranking metrics read the labels; None reads them as binary.
     """
 
@@ -34,6 +37,8 @@ class Validation:
     kind: str
     teacher_logits: np.ndarray | None = None
     relevance: Relevance | None = None
+    loss: Loss = field(default_factory=DistillationLoss)
+    score_kind: ScoreKind = "logit"
 
     @classmethod
     def on_labels(
@@ -68,18 +73,26 @@ class Validation:
 
     @classmethod
     def on_teacher(
-        cls, tuple_set: TupleSet, split: str, scores: TeacherScores | None, limit: int | None = None
+        cls,
+        tuple_set: TupleSet,
+        split: str,
+        scores: TeacherScores | None,
+        limit: int | None = None,
+        loss: Loss | None = None,
     ) -> Validation:
-        """The agreement with the teacher, where no row has a label: minus the cross-entropy with its soft labels.
+        """The agreement with the teacher, where no row has a label: minus the loss that is trained.
+
+        In-batch losses have no batch here: margins inside groups stand for in-batch margins, RankNet for cross-entropy.
 
         Args:
             tuple_set: Where the split is.
             split: Usually `valid`.
             scores: The teacher's logits.
             limit: Look at so many whole groups' rows at most, spread evenly; None looks at all.
+            loss: None measures the cross-entropy with the teacher's soft labels.
 
         Raises:
-            InputError: The split has no scores.
+            InputError: The split has no scores, or none that the loss can be measured on.
         """
         tuples = tuple_set.split(split)
         logits = scores.for_rows(tuples.rows) if scores is not None else np.full((len(tuples), 1), np.nan, np.float32)
@@ -90,7 +103,9 @@ class Validation:
                 fix=f"Annotate it as well: `pairstill annotate --split {split}`",
             )  # fmt: skip
         tuples = _some_groups(tuples, limit)
-        return cls(tuples, None, tuple_set.labels.kind, scores.for_rows(tuples.rows).astype(np.float32))
+        measured = _without_batches(loss or DistillationLoss())
+        data = TrainingData(tuples, scores.for_rows(tuples.rows).astype(np.float32), scores.kind).for_loss(measured)
+        return cls(data.tuples, None, tuple_set.labels.kind, data.teacher_logits, loss=measured, score_kind=scores.kind)
 
     def predictions(self, logits: np.ndarray) -> Predictions:
         """Logits `(rows, outputs)` beside the labels of the rows."""
@@ -118,16 +133,31 @@ class Validation:
         logits = np.empty((len(order), scorer.student.outputs), dtype=np.float32)
         logits[order] = np.concatenate(parts)
         if self.metric is None:
-            loss = DistillationLoss()(
-                torch.from_numpy(logits), Targets(teacher_logits=torch.from_numpy(self.teacher_logits))
+            targets = Targets(
+                torch.from_numpy(self.teacher_logits),
+                groups=torch.from_numpy(self.tuples.index[:, 0]),
+                score_kind=self.score_kind,
             )
-            return -float(loss)
+            return -float(self.loss(torch.from_numpy(logits), targets))
         if not np.isfinite(logits).all():
             raise InputError("a logit is not a finite number: the training diverges", fix="Lower the learning rates")
         measured = self.metric.measure(self.predictions(logits))
         if measured.value is None:
             return float("-inf")
         return measured.value if self.metric.higher_is_better else -measured.value
+
+
+def _without_batches(loss: Loss) -> Loss:
+    """The teacher's part of a loss, measurable on any rows."""
+    if isinstance(loss, Mixture):
+        return _without_batches(loss.soft)
+    if not loss.learns_teacher:
+        return DistillationLoss()
+    if getattr(loss, "order", "teacher") == "labels":
+        return RankNet()
+    if loss.unit == "in-batch":
+        return MarginMSE() if "margin" in loss.name else RankNet()
+    return loss
 
 
 def _some_groups(tuples: Tuples, limit: int | None) -> Tuples:

@@ -1,0 +1,101 @@
+"""Rows to learn from, with what the teacher said about them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pairstill.errors import InputError
+from pairstill.losses import Loss, ScoreKind, Targets
+from pairstill.tuples import Tuples
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Rows to learn from.
+
+    Attributes:
+        tuples: The rows.
+        teacher_logits: `(rows, outputs)` the teacher's scores as stored; None where labels alone are learnt.
+        score_kind: What they are.
+        tuple_set: Fingerprint of the set that the rows and their texts are from; None leaves it unchecked on resuming.
+    """
+
+    tuples: Tuples
+    teacher_logits: np.ndarray | None = None
+    score_kind: ScoreKind = "logit"
+    tuple_set: str | None = None
+
+    def fingerprint(self) -> str:
+        """Of the rows, labels, weights and scores; the texts are in `tuple_set`."""
+        digest = hashlib.sha256()
+        for array in (
+            self.tuples.index,
+            self.tuples.labels,
+            self.tuples.weights,
+            self.tuples.groups,
+            self.teacher_logits,
+        ):
+            digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+        if self.score_kind != "logit":
+            digest.update(self.score_kind.encode())
+        return digest.hexdigest()
+
+    def targets(self, rows: np.ndarray, device: torch.device, groups: np.ndarray | None = None) -> Targets:
+        """Of the rows of a batch, and which of them are compared with one another."""
+
+        def tensor(array: np.ndarray | None) -> Tensor | None:
+            return None if array is None else torch.from_numpy(array[rows]).to(device)
+
+        return Targets(
+            tensor(self.teacher_logits),
+            tensor(self.tuples.labels),
+            tensor(self.tuples.weights),
+            None if groups is None else torch.from_numpy(groups).to(device),
+            score_kind=self.score_kind,
+        )
+
+    def for_loss(self, loss: Loss) -> TrainingData:
+        """The rows that a loss can learn from: all, or those that share the first field's item with another row.
+
+        Raises:
+            InputError: The loss does not take scores of this kind, or compares rows and no two share an item.
+        """
+        if self.teacher_logits is not None:
+            loss.check_kind(self.score_kind)
+        if loss.unit == "tuples":
+            return self
+        first = self.tuples.index[:, 0]
+        if self.tuples.index.shape[1] < 2:
+            raise InputError(
+                f"the loss '{loss.name}' compares tuples that share the first field's item, and there is one field",
+                fix="Use cross-entropy, mse-logit or mse-probability",
+            )
+        _, inverse, counts = np.unique(first, return_inverse=True, return_counts=True)
+        kept = np.flatnonzero(counts[inverse] > 1)
+        if not len(kept):
+            raise InputError(
+                f"the loss '{loss.name}' compares tuples that share the first field's item, and no two rows do",
+                fix="Score several candidates of an item (`pairstill mine` makes such rows), or use cross-entropy",
+            )
+        if loss.unit == "in-batch" and loss.name == "in-batch-margin-mse":
+            _check_crossings(self.tuples.index)
+        if len(kept) == len(first):
+            return self
+        logits = None if self.teacher_logits is None else self.teacher_logits[kept]
+        return replace(self, tuples=self.tuples.take(kept), teacher_logits=logits)
+
+
+def _check_crossings(index: np.ndarray) -> None:
+    """In-batch margins need passages that the teacher scored with several queries."""
+    _, rest = np.unique(index[:, 1:], axis=0, return_inverse=True)
+    pairs = np.unique(np.stack([rest.reshape(-1), index[:, 0]], axis=1), axis=0)
+    if np.bincount(pairs[:, 0]).max() < 2:
+        raise InputError(
+            "in-batch margins need passages that the teacher scored with several queries, and each is scored with one",
+            fix="Score more pairs, such as neighbours' candidates, or use --loss margin-mse",
+        )

@@ -1,0 +1,166 @@
+"""Losses through the real command line: one artefact of teacher scores, both stages, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pairstill.cli.app import main
+from pairstill.students import load_student
+from pairstill.teachers.import_scores import import_scores
+from pairstill.tuples import TupleSet
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def declare(folder: Path, kind: str) -> None:
+    """Say that scores are of another kind."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["score_kind"] = kind
+    for shard in manifest["shards"]:
+        path = folder / shard["file"]
+        pq.write_table(pq.read_table(path).replace_schema_metadata({"score_kind": kind}), path)
+        shard.update(bytes=path.stat().st_size, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+@pytest.fixture(scope="module")
+def folder(tuple_set: TupleSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tuple set with a split of lonely queries, and scores of three kinds."""
+    out = tmp_path_factory.mktemp("losses")
+    table = tuple_set.tuples
+    first = {str(query): row for row, query in reversed(list(enumerate(table["query"].to_pylist())))}
+    split = ["transfer" if query in ("query26", "query27") else old for query, old in zip(table["query"].to_pylist(), table["split"].to_pylist(), strict=True)]  # fmt: skip
+    keep = [row for row, one in enumerate(split) if one != "transfer" or first[table["query"][row].as_py()] == row]
+    table = table.set_column(table.column_names.index("split"), "split", pa.array(split)).take(pa.array(keep))
+    grouped = replace(tuple_set, tuples=table)
+    grouped.save(out / "tuples")
+    grouped = TupleSet.load(out / "tuples")
+    labels = np.asarray(table["label"].to_pylist())
+    noise = np.random.default_rng(0).standard_normal(len(labels))
+    lines = [
+        f"{row}\t{4 * label - 2 + 0.3 * extra}" for row, (label, extra) in enumerate(zip(labels, noise, strict=True))
+    ]
+    (out / "scores.tsv").write_text("row\tscore\n" + "\n".join(lines) + "\n")
+    import_scores(out / "scores.tsv", grouped, out / "logit", kind="logit")
+    for kind in ("other", "probability"):
+        import_scores(out / "scores.tsv", grouped, out / kind, kind="other")
+        declare(out / kind, kind)
+    return out
+
+
+def command(folder: Path, base: Path, out: Path, *more: object) -> list[str]:
+    given = [
+        "distill", "--tuples", folder / "tuples", "--scores", folder / "logit", "--base", base, "--out", out, "--max-length", 16,
+        "--set", "encoder.layers=1", "--pairs", 128, "--batch-size", 32, "--stage1-pairs", 256, "--stage1-batch-size", 32,
+        "--precision", "float32", "--threads", 1, "--looks", 2, "--split", "train", *more,
+    ]  # fmt: skip
+    return [str(one) for one in given]
+
+
+def run(arguments: list[str], *launcher: str) -> str:
+    done = subprocess.run(
+        [sys.executable, *launcher, "-m", "pairstill", *arguments], env=ENVIRONMENT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_margins_in_two_stages_and_again_the_same(folder: Path, base: Path, tmp_path: Path) -> None:
+    arguments = ["--student", "dipair-tsf", "--set", "keep=2,4", "--set", "projection=8", "--set", "head.intermediate=16", "--loss", "margin-mse", "--hard-weight", "0.1"]  # fmt: skip
+    said = run(command(folder, base, tmp_path / "one", *arguments))
+    assert "valid auc-roc" in said
+    card = (tmp_path / "one" / "README.md").read_text()
+    assert "Loss: name mixture, soft {'name': 'margin-mse'}" in card
+    result = json.loads((tmp_path / "one" / "training" / "distillation.json").read_text())
+    assert (result["stage1"]["pairs"], result["stage2"]["pairs"]) == (256, 128)
+    again = run(command(folder, base, tmp_path / "one", *arguments))
+    assert again.split("valid")[1].split(",")[0] == said.split("valid")[1].split(",")[0]
+
+
+def test_two_processes_train_on_whole_groups_as_one(folder: Path, base: Path, tmp_path: Path) -> None:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = str(listening.getsockname()[1])
+    more = ["--student", "de-ffnn", "--loss", "in-batch-margin-mse", "--stages", "one"]
+    run(command(folder, base, tmp_path / "one", *more))
+    run(command(folder, base, tmp_path / "two", *more), "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port)  # fmt: skip
+    one, two = load_student(tmp_path / "one").state_dict(), load_student(tmp_path / "two").state_dict()
+    for name in one:
+        np.testing.assert_allclose(one[name].numpy(), two[name].numpy(), atol=2e-4, err_msg=name)
+
+
+def call(arguments: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> tuple[int, str]:
+    monkeypatch.setattr(sys, "argv", ["pairstill", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    captured = capsys.readouterr()
+    return int(ended.value.code or 0), captured.out + captured.err
+
+
+MISTAKES = {
+    "an unknown loss": (["--loss", "margin-mes"], "Did you mean 'margin-mse'?"),
+    "a temperature of margins": (["--loss", "margin-mse", "--temperature", "2"], "has no temperature"),
+    "no key and value": (["--loss", "lambdaloss", "--loss-set", "mu"], "--loss-set is given 'mu'"),
+    "an unknown setting": (["--loss", "lambdaloss", "--loss-set", "nu=1"], "has no setting 'nu'"),
+    "margins of probabilities": (["--loss", "margin-mse", "--scores", "probability"], "a sigmoid presses sure scores together"),
+    "soft labels of other scores": (["--scores", "other"], "is no logit and has no soft label"),
+    "gains of other scores": (["--loss", "lambdaloss", "--scores", "other"], "Expected: scores of kind logit or probability"),
+    "lonely queries": (["--loss", "ranknet", "--split", "transfer"], "and no two rows do"),
+    "one split of lonely queries": (["--loss", "ranknet", "--split", "train", "--split", "transfer"], "no two rows of the split 'transfer'"),
+    "a cross-encoder against the batch": (["--loss", "in-batch-cross-entropy", "--student", "cross-encoder", "--stages", "one"], "pays a whole transformer"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes(
+    folder: Path, base: Path, tmp_path: Path, mistake: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.chdir(folder)
+    extra, message = MISTAKES[mistake]
+    given = [
+        "distill",
+        "--tuples",
+        "tuples",
+        "--base",
+        str(base),
+        "--out",
+        str(tmp_path),
+        "--threads",
+        "1",
+        "--precision",
+        "float32",
+    ]
+    given += [] if "--student" in extra else ["--student", "de-cos"]
+    given += [] if "--scores" in extra else ["--scores", "logit"]
+    given += [] if "--split" in extra else ["--split", "train"]
+    code, said = call([*given, *extra], capsys, monkeypatch)
+    assert code == 2
+    assert said.count("\n") == 1
+    assert message in said
+
+
+@pytest.mark.parametrize(
+    ("loss", "scores"), [("listwise-kl", "other"), ("lambdaloss", "probability"), ("mse-logit", "other")]
+)
+def test_scores_of_other_kinds_train_the_losses_that_take_them(
+    folder: Path, base: Path, tmp_path: Path, loss: str, scores: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    arguments = command(folder, base, tmp_path, "--student", "de-ffnn", "--loss", loss, "--stages", "first")
+    arguments[arguments.index(str(folder / "logit"))] = str(folder / scores)
+    code, said = call(arguments, capsys, monkeypatch)
+    if scores == "probability":  # the file's numbers are none
+        assert (code, "outside 0 to 1" in said) == (2, True)
+    else:
+        assert (code, "valid auc-roc" in said) == (0, True), said

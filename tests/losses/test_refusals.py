@@ -1,0 +1,105 @@
+"""What losses do not take, and what they say."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+
+from pairstill.errors import InputError
+from pairstill.losses import LOSSES, LambdaLoss, ListNet, Loss, MarginMSE, Mixture, RankNet, Targets, make_loss
+
+TWO = torch.zeros(2, 1)
+TOGETHER = torch.zeros(2, dtype=torch.long)
+TAKEN = {
+    "cross-entropy": "logit", "mse-logit": "logit other", "mse-probability": "logit probability", "prediction": "logit",
+    "ranknet": "logit probability other", "weighted-ranknet": "logit other", "margin-mse": "logit other",
+    "in-batch-margin-mse": "logit other", "listwise-kl": "logit other", "listnet": "logit other",
+    "lambdaloss": "logit probability", "in-batch-cross-entropy": "logit probability other",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("loss", LOSSES, ids=lambda one: one.name)
+@pytest.mark.parametrize("kind", ["logit", "probability", "other"])
+def test_kinds(loss: type[Loss], kind: str) -> None:
+    labels = torch.tensor([0.0, 1.0])
+    targets = Targets(torch.tensor([[0.0], [1.0]]), labels, None, TOGETHER, score_kind=kind)
+    if kind in TAKEN[loss.name].split():
+        assert torch.isfinite(loss()(TWO, targets))
+    else:
+        with pytest.raises(
+            InputError, match=f"'{loss.name}' does not take teacher scores of kind '{kind}': .*Expected: scores of kind"
+        ):
+            loss()(TWO, targets)
+
+
+def test_a_margin_loss_on_probabilities_says_why() -> None:
+    with pytest.raises(
+        InputError, match=r"a sigmoid presses sure scores together.*--kind probability`, which turns them into logits"
+    ):
+        MarginMSE()(TWO, Targets(TWO, groups=TOGETHER, score_kind="probability"))
+
+
+@pytest.mark.parametrize(
+    ("logits", "targets", "message"),
+    [
+        (torch.zeros(2), Targets(TWO, groups=TOGETHER), "the logits have the shape (2,)"),
+        (torch.zeros(2, 3), Targets(torch.zeros(2, 3), groups=TOGETHER), "compares tuples by one score, and 3 outputs"),
+        (TWO, Targets(torch.zeros(3, 1), groups=TOGETHER), "scores have the shape (3, 1). Expected: (2, 1)"),
+        (TWO, Targets(TWO), "says of none which group"),
+        (TWO, Targets(TWO, groups=torch.zeros(3)), "the groups have the shape (3,). Expected: (2,)"),
+        (TWO, Targets(groups=TOGETHER), "learns from a teacher, and the batch has no teacher scores"),
+    ],
+)
+def test_shapes(logits: torch.Tensor, targets: Targets, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        MarginMSE()(logits, targets)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "message"),
+    [
+        ("margin", {}, "there is no loss 'margin'. Expected: one of cross-entropy"),
+        ("margin-mes", {}, "Did you mean 'margin-mse'?"),
+        ("margin-mse", {"temperature": 2.0}, "has no temperature, and 2 is given"),
+        ("margin-mse", {"settings": {"mu": 1}}, "has no setting 'mu'. Expected: none"),
+        ("lambdaloss", {"settings": {"nu": 1}}, "has no setting 'nu'. Expected: one of scheme, sigma, mu, order"),
+        ("lambdaloss", {"settings": {"mu": "high"}}, "is 'high'. Expected: such as 10.0"),
+        ("lambdaloss", {"settings": {"scheme": "ndcg"}}, "the scheme is 'ndcg'"),
+        ("lambdaloss", {"settings": {"sigma": 0}}, "sigma is 0"),
+        ("ranknet", {"settings": {"order": "chance"}}, "the order is to come from 'chance'"),
+        ("ranknet", {"settings": {"order": "labels"}, "hard_weight": 0.5}, "learns from labels already"),
+        ("margin-mse", {"hard_weight": 1.5}, "the weight of hard labels is 1.5"),
+        ("listwise-kl", {"temperature": 0.0}, "the temperature is 0.0"),
+        ("in-batch-cross-entropy", {"settings": {"scale": -1}}, "the scale is -1"),
+        ("in-batch-margin-mse", {"settings": {"weight": -1}}, "the in-batch term is -1"),
+    ],
+)
+def test_names_and_settings(name: str, given: dict, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        make_loss(name, **given)
+
+
+def test_made_losses() -> None:
+    assert make_loss("listnet", temperature=2.0) == ListNet(2.0)
+    assert make_loss("lambdaloss", settings={"scheme": "lambdarank", "mu": 5}) == LambdaLoss("lambdarank", mu=5)
+    mixed = make_loss("margin-mse", hard_weight=0.2)
+    assert mixed == Mixture(MarginMSE(), RankNet("labels"), 0.2)
+    assert (mixed.unit, mixed.several_outputs) == ("groups", False)
+    assert mixed.description()["soft"] == {"name": "margin-mse"}
+    assert make_loss("margin-mse", hard_weight=1.0) == RankNet("labels")
+    assert make_loss(temperature=2.0).description() == {"temperature": 2.0, "hard_weight": 0.0}
+
+
+def test_other_mistakes() -> None:
+    with pytest.raises(InputError, match="learns from the teacher"):
+        Mixture(MarginMSE(), RankNet(), 0.5)
+    with pytest.raises(InputError, match="a relevance is outside 0 to 1"):
+        LambdaLoss(order="labels")(TWO, Targets(TWO, torch.tensor([0.0, 3.0]), None, TOGETHER))
+    with pytest.raises(InputError, match="a teacher's probability is outside"):
+        make_loss("mse-probability")(TWO, Targets(TWO + 2, score_kind="probability"))
+    with pytest.raises(InputError, match="the scores are probabilities"):
+        make_loss("mse-probability", temperature=2.0)(TWO, Targets(TWO, score_kind="probability"))
+    with pytest.raises(InputError, match="the batch has no labels"):
+        RankNet("labels")(TWO, Targets(TWO, groups=TOGETHER))
