@@ -13,6 +13,7 @@ from pairstill.jobs.process_engine import ATTEMPTS, attempt, failure, worker_los
 from pairstill.jobs.shard import Receipt, Shard
 
 CONNECT_S = 10
+START = "the start"
 _LOG = logging.getLogger(__name__)
 
 
@@ -54,29 +55,42 @@ class RayEngine:
         try:
             workers = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
             actor, stored = ray.remote(num_cpus=1, max_restarts=0)(_Worker), ray.put(task)
-            waiting, lost, running = deque(shards), Counter[str](), dict[Any, tuple[Any, Shard]]()
-            while waiting or running:
-                while waiting and len(running) < workers:
+            waiting, lost = deque(shards), Counter[str]()
+            # Answers that are waited for: of an actor that is not there yet None, of one at work its shard.
+            pending: dict[Any, tuple[Any, Shard | None]] = {}
+            while waiting or any(shard is not None for _, shard in pending.values()):
+                # Shards are given to actors that are there alone: one that Ray has no room for may never come.
+                while len(pending) < workers and sum(shard is None for _, shard in pending.values()) < len(waiting):
                     actors.append(actor.remote(stored))
-                    self._give(running, actors[-1], waiting.popleft())
-                for answer in ray.wait(list(running), num_returns=1)[0]:
-                    worker, shard = running.pop(answer)
+                    pending[actors[-1].ready.remote()] = actors[-1], None
+                for answer in ray.wait(list(pending), num_returns=1)[0]:
+                    worker, shard = pending.pop(answer)
                     try:
-                        kind, content = ray.get(answer)
+                        found = ray.get(answer)
                     except (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError) as error:
-                        lost[shard.name] += 1
                         how = next(line for line in reversed(str(error).splitlines()) if line.strip()).strip()
-                        _LOG.warning("an actor was lost on %s: %s", shard.name, how)
-                        if lost[shard.name] == ATTEMPTS:
-                            raise worker_lost(shard, how) from None
-                        waiting.appendleft(shard)
+                        name = shard.name if shard is not None else START
+                        lost[name] += 1
+                        _LOG.warning("an actor was lost on %s: %s", name, how)
                         actors.remove(worker)
+                        if lost[name] == ATTEMPTS:
+                            raise self._given_up(shard, how) from None
+                        if shard is not None:
+                            waiting.appendleft(shard)
                         continue
-                    if kind != "receipt":
-                        raise failure(shard, kind, content)
-                    yield content
+                    if shard is not None:
+                        kind, content = found
+                        if kind != "receipt":
+                            raise failure(shard, kind, content)
+                        yield content
+                    else:
+                        lost[START] = 0
                     if waiting:
-                        self._give(running, worker, waiting.popleft())
+                        given = waiting.popleft()
+                        pending[worker.run.remote(given)] = worker, given
+                    else:
+                        actors.remove(worker)
+                        ray.kill(worker)
         finally:
             for worker in actors:
                 ray.kill(worker)
@@ -84,8 +98,13 @@ class RayEngine:
                 ray.shutdown()
 
     @staticmethod
-    def _give(running: dict[Any, tuple[Any, Shard]], worker: Any, shard: Shard) -> None:
-        running[worker.run.remote(shard)] = worker, shard
+    def _given_up(shard: Shard | None, how: str) -> InputError:
+        if shard is not None:
+            return worker_lost(shard, how)
+        return InputError(
+            f"no actor can be started: {how}", expected="the same packages on every machine of the cluster",
+            fix="Install pairstill there, too, and run the same command again: it resumes",
+        )  # fmt: skip
 
     def _connect(self) -> None:
         try:
@@ -109,6 +128,9 @@ class _Worker:
 
     def __init__(self, task: Callable[[Shard], Receipt]) -> None:
         self.task = task
+
+    def ready(self) -> None:
+        """Answers when it is there."""
 
     def run(self, shard: Shard) -> tuple[str, Any]:
         """A shard."""
