@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from bulk_samples import contents, make_sample, make_texts, write_pairs
+from pairstill.store.manifest import StoreManifest
 
 pytestmark = pytest.mark.soak
 KILLS = 20
@@ -65,7 +66,9 @@ def run_under_kills(
 
 
 def store_contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted([*folder.glob("*.safetensors"), folder / "manifest.json"])}
+    """The store's state: its manifest and the files that it names; what an edit left behind goes with the next one."""
+    names = [one.file for one in StoreManifest.load(folder).files]
+    return {name: (folder / name).read_bytes() for name in ["manifest.json", *names]}
 
 
 def test_encode_under_kills(base: Path, tmp_path: Path) -> None:

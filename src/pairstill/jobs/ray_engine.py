@@ -73,6 +73,8 @@ class RayEngine:
                         lost[name] += 1
                         _LOG.warning("an actor was lost on %s: %s", name, how)
                         actors.remove(worker)
+                        # It may only be out of reach.
+                        ray.kill(worker)
                         if lost[name] == ATTEMPTS:
                             raise self._given_up(shard, how) from None
                         if shard is not None:
