@@ -22,8 +22,8 @@ class QuickstartStudent:
     architecture: str
     settings: tuple[str, ...] = ()
     stages: str = "two"
-    stage1_pairs: int = 48_000
-    stage2_pairs: int = 5_000
+    stage1_pairs: int = 40_000
+    stage2_pairs: int = 4_500
 
 
 @dataclass(frozen=True)
@@ -39,16 +39,16 @@ class QuickstartPlan:
         cost_seconds: For measuring speed.
     """
 
-    queries: int = 8_000
+    queries: int = 6_500
     max_length: int = 64
-    transfer_pairs: int = 10_000
-    teacher_pairs: int = 9_000
+    transfer_pairs: int = 5_000
+    teacher_pairs: int = 7_500
     students: tuple[QuickstartStudent, ...] = (
-        QuickstartStudent("DE-Cos", "de-cos", stages="one", stage2_pairs=3_000),
-        QuickstartStudent("DE-FFNN", "de-ffnn", stage2_pairs=4_000),
+        QuickstartStudent("DE-Cos", "de-cos", stages="one", stage2_pairs=2_500),
+        QuickstartStudent("DE-FFNN", "de-ffnn", stage2_pairs=3_000),
         QuickstartStudent("DiPair-TSF", "dipair-tsf"),
         QuickstartStudent(
-            "small cross-encoder", "cross-encoder", settings=("encoder.layers=4",), stages="one", stage2_pairs=9_000
+            "small cross-encoder", "cross-encoder", settings=("encoder.layers=4",), stages="one", stage2_pairs=7_500
         ),
     )
-    cost_seconds: float = 24.0
+    cost_seconds: float = 18.0
