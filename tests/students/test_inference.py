@@ -73,6 +73,20 @@ def test_a_narrow_copy_scores_alike_and_leaves_the_original(family: str, tmp_pat
     assert wide.with_precision("float32") is wide
 
 
+def test_a_narrow_copy_is_kept_until_a_weight_changes(tmp_path: Path) -> None:
+    student = CrossEncoder.from_sequence_classification(str(tiny_base(tmp_path / "base", "bert")), max_length=16).eval()
+    names = list(student.state_dict())
+    narrow = student.with_precision("bfloat16")
+    assert student.with_precision("bfloat16") is narrow
+    assert list(student.state_dict()) == names
+    with torch.no_grad():
+        next(iter(student.transformers()[0].parameters())).mul_(2)
+    again = student.with_precision("bfloat16")
+    assert again is not narrow
+    student.load_state_dict(student.state_dict())
+    assert student.with_precision("bfloat16") is not again
+
+
 def test_another_precision_is_refused(tmp_path: Path) -> None:
     model = CrossEncoder.from_sequence_classification(str(tiny_base(tmp_path / "base", "bert")), max_length=16)
     with pytest.raises(InputError, match=r"'float16' is unknown.*float32 or bfloat16"):

@@ -157,7 +157,7 @@ def measure_student(
         slow = rate < SLOW_PAIRS_PER_SECOND
         pairs = int(np.clip(rate * seconds / 12, 32, 256)) if slow else 1024
         pool, texts = _pool(student, tuple_set, sample_groups(tuples, pairs, seed))
-        wide = pool if slow else _copies(pool, BLOCKS[-1])
+        wide = pool if slow else _copies(pool, 4 * BLOCKS[-1])
         sizes = [size for size in BLOCKS if (size <= 128 if slow else size >= 64) and size <= max(len(wide.index), 16)]
         precisions, agreement, refused = ["float32"], None, None
         if best_precision() == "bfloat16":

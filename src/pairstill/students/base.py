@@ -131,10 +131,20 @@ class Student(nn.Module, ABC):
     def with_precision(self, precision: str) -> Self:
         """The student for inference: itself in `float32`, a copy with narrow transformers in `bfloat16`.
 
+        The copy is kept until a weight changes.
+
         Raises:
             InputError: Any other precision.
         """
-        return with_precision(self, lambda student: student.transformers(), precision)
+        if precision == "float32":
+            return self
+        state = [(one.data_ptr(), one._version) for one in self.parameters()]
+        kept: tuple[Any, list[Self]] | None = self.__dict__.pop("_narrow", None)
+        if kept is None or kept[0] != state:
+            kept = (state, [with_precision(self, lambda student: student.transformers(), precision).eval()])
+        # A list hides the copy from what counts and saves a module's parameters.
+        self.__dict__["_narrow"] = kept
+        return kept[1][0]
 
     def tokenize(self, field: int, texts: Sequence[str]) -> RaggedTokens:
         """Token ids of texts of one field, special tokens included, cut at the field's maximum length."""
