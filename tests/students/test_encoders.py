@@ -23,6 +23,8 @@ MAX_LENGTH = 12
 
 def student(base: Path, name: str, **values: Any) -> DualEncoder:
     encoder = {"base": str(base), "max_lengths": [MAX_LENGTH], **values.pop("encoder", {})}
+    if name.startswith("dipair"):
+        values.setdefault("keep", [4, 8])
     torch.manual_seed(0)
     made = make_student(name, parse_config(name, {**values, "encoder": encoder})).eval()
     assert isinstance(made, DualEncoder)
@@ -84,7 +86,8 @@ def test_encoders_and_projections_are_shared_or_not(base: Path, name: str) -> No
 @pytest.mark.parametrize("name", ["cross-encoder", "de-cos", "de-ffnn", "dipair-ffnn", "dipair-tsf"])
 def test_scores_survive_the_store(base: Path, name: str, tmp_path: Path) -> None:
     encoder = {"base": str(base), "max_lengths": [MAX_LENGTH]}
-    model = make_student(name, parse_config(name, {"encoder": encoder})).eval()
+    keep = {"keep": [4, 8]} if name.startswith("dipair") else {}
+    model = make_student(name, parse_config(name, {"encoder": encoder, **keep})).eval()
     encoded = [model.encode(field, TEXTS) for field in range(2)]
     index = np.array([[0, 4], [2, 2], [3, 1], [1, 3]])
     expected = model.score_representations(encoded, index)
