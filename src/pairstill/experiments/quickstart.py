@@ -39,7 +39,7 @@ class QuickstartPlan:
         cost_seconds: For measuring speed.
     """
 
-    queries: int = 6_500
+    queries: int = 6_000
     max_length: int = 64
     transfer_pairs: int = 5_000
     teacher_pairs: int = 7_500
@@ -51,4 +51,4 @@ class QuickstartPlan:
             "small cross-encoder", "cross-encoder", settings=("encoder.layers=4",), stages="one", stage2_pairs=7_500
         ),
     )
-    cost_seconds: float = 18.0
+    cost_seconds: float = 10.0
