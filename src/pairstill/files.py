@@ -18,7 +18,27 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MANIFEST = "manifest.json"
+LOCK_FILE = ".lock"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Be the only writer of a folder; the lock is the process's, a killed one leaves none behind.
+
+    Raises:
+        ArtefactError: Another process writes to it.
+    """
+    import fcntl
+
+    with (folder / LOCK_FILE).open("a+b") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ArtefactError(
+                "another process works in this folder", file=folder, fix="Wait for it to end, or choose another folder"
+            ) from None
+        yield
 
 
 def sync_folder(folder: Path) -> None:

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from pairstill import __version__
 from pairstill.errors import ArtefactError, InputError
-from pairstill.files import MANIFEST, fingerprint_file, fingerprint_json, read_json, write_json
+from pairstill.files import MANIFEST, fingerprint_file, fingerprint_json, locked_folder, read_json, write_json
 from pairstill.jobs.engine import Engine, LocalEngine
 from pairstill.jobs.shard import Receipt, Shard
 from pairstill.machine import describe
@@ -21,7 +21,6 @@ JOB_VERSION = 1
 JOB_FILE = "job.json"
 RECEIPTS = "receipts"
 SUMMARY_FILE = "summary.json"
-LOCK_FILE = ".lock"
 
 ShardFunction = Callable[[Shard, Path], Mapping[str, Any]]
 
@@ -116,8 +115,7 @@ class Job:
             ArtefactError: Another process holds it, or the folder was started with other settings.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / LOCK_FILE).open("a+b") as file:
-            _lock(file, self.folder)
+        with locked_folder(self.folder):
             self._claim()
             yield
 
@@ -260,17 +258,6 @@ class Job:
                     "pairstill": __version__, "settings": self.settings,
                 },
             )  # fmt: skip
-
-
-def _lock(file: IO[bytes], folder: Path) -> None:
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ArtefactError(
-            "another process works in this folder", file=folder, fix="Wait for it to end, or choose another folder"
-        ) from None
 
 
 def _difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -12,16 +12,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from pairstill.errors import InputError
-from pairstill.losses.base import Loss, Refusal, Unit, check_source, check_temperature, labels_of, scores_of
+from pairstill.losses.base import Refusal, check_temperature
 from pairstill.losses.grouping import group_lists
 from pairstill.losses.listwise_kl import list_weights
+from pairstill.losses.ordered_loss import OrderedLoss
 from pairstill.losses.targets import ScoreKind, Targets
 
 Scheme = Literal["ndcg-loss2", "lambdarank", "ndcg-loss2++"]
 
 
 @dataclass(frozen=True)
-class LambdaLoss(Loss):
+class LambdaLoss(OrderedLoss):
     """Mean over groups of sum_{y_i > y_j} w_ij log2(1 + exp(-sigma (s_i - s_j))).
 
     Wang et al. 2018 ("The LambdaLoss framework"), sections 4.2 and 5: with ranks r by the student's own scores (ties by
@@ -52,7 +53,6 @@ class LambdaLoss(Loss):
     order: Literal["teacher", "labels"] = "teacher"
 
     name: ClassVar[str] = "lambdaloss"
-    unit: ClassVar[Unit] = "groups"
     refused: ClassVar[Mapping[ScoreKind, Refusal]] = {
         "other": Refusal(
             "its gain is 2^y - 1 of a relevance y between 0 and 1, and these scores have a scale of their own",
@@ -62,21 +62,11 @@ class LambdaLoss(Loss):
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
-        check_source(self.order)
+        super().__post_init__()
         if self.scheme not in ("ndcg-loss2", "lambdarank", "ndcg-loss2++"):
             raise InputError(f"the scheme is '{self.scheme}'", expected="ndcg-loss2, lambdarank or ndcg-loss2++")
         if not self.sigma > 0 or not self.mu >= 0:
             raise InputError(f"sigma is {self.sigma} and mu {self.mu}", expected="sigma above 0, mu 0 or more")
-
-    @property
-    def learns_teacher(self) -> bool:
-        """Unless labels are learnt."""
-        return self.order == "teacher"
-
-    @property
-    def learns_labels(self) -> bool:
-        """Where they are y."""
-        return self.order == "labels"
 
     def total(self, logits: Tensor, targets: Targets) -> Tensor:
         """Weighted sum over lists."""
@@ -99,11 +89,9 @@ class LambdaLoss(Loss):
 
     def _lists(self, targets: Targets, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
         """Positions, which of them have a known relevance, and the relevance, `(lists, longest)` all."""
-        if self.order == "labels":
-            relevance = labels_of(targets)
-        else:
-            given = scores_of(targets)
-            relevance = torch.sigmoid(given / self.temperature) if targets.score_kind == "logit" else given
+        relevance = self.ordering(targets)
+        if self.order == "teacher" and targets.score_kind == "logit":
+            relevance = torch.sigmoid(relevance / self.temperature)
         known = ~torch.isnan(relevance)
         if bool(((relevance < 0) | (relevance > 1)).any()):
             raise InputError("a relevance is outside 0 to 1", expected="labels or probabilities between 0 and 1")

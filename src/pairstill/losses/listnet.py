@@ -9,14 +9,15 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from pairstill.losses.base import Loss, Refusal, Unit, check_source, check_temperature, labels_of, scores_of
+from pairstill.losses.base import Refusal, check_temperature
 from pairstill.losses.grouping import group_lists
 from pairstill.losses.listwise_kl import PROBABILITY_LIST, list_log_softmax, list_weights
+from pairstill.losses.ordered_loss import OrderedLoss
 from pairstill.losses.targets import ScoreKind, Targets
 
 
 @dataclass(frozen=True)
-class ListNet(Loss):
+class ListNet(OrderedLoss):
     """Mean over groups of -sum_i softmax(y / T)_i log softmax(s)_i.
 
     Cao et al. 2007, section 4, equation 6 with top-one probabilities and phi = exp. y are the teacher's scores, or labels as
@@ -35,22 +36,11 @@ class ListNet(Loss):
     order: Literal["teacher", "labels"] = "teacher"
 
     name: ClassVar[str] = "listnet"
-    unit: ClassVar[Unit] = "groups"
     refused: ClassVar[Mapping[ScoreKind, Refusal]] = {"probability": PROBABILITY_LIST}
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
-        check_source(self.order)
-
-    @property
-    def learns_teacher(self) -> bool:
-        """Unless labels are learnt."""
-        return self.order == "teacher"
-
-    @property
-    def learns_labels(self) -> bool:
-        """Where they are y."""
-        return self.order == "labels"
+        super().__post_init__()
 
     def total(self, logits: Tensor, targets: Targets) -> Tensor:
         """Weighted sum over lists."""
@@ -70,7 +60,7 @@ class ListNet(Loss):
         return float(list_weights(targets, values, *group_lists(targets.groups)).sum())  # type: ignore[arg-type]
 
     def _known(self, targets: Targets) -> tuple[Tensor, Targets, Tensor]:
-        values = scores_of(targets) if self.order == "teacher" else labels_of(targets)
+        values = self.ordering(targets)
         known = torch.nonzero(~torch.isnan(values))[:, 0]
         weights = None if targets.weights is None else targets.weights[known]
         return values[known], replace(targets, weights=weights, groups=targets.groups[known]), known  # type: ignore[index]

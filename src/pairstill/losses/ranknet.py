@@ -8,13 +8,14 @@ from typing import ClassVar, Literal
 from torch import Tensor
 from torch.nn import functional
 
-from pairstill.losses.base import Loss, Unit, check_source, labels_of, scores_of, weights_of
+from pairstill.losses.base import weights_of
 from pairstill.losses.grouping import ordered_pairs
+from pairstill.losses.ordered_loss import OrderedLoss
 from pairstill.losses.targets import Targets
 
 
 @dataclass(frozen=True)
-class RankNet(Loss):
+class RankNet(OrderedLoss):
     """Mean of log(1 + exp(-(s_i - s_j))) over the pairs of a group in which i is better than j.
 
     Burges et al. 2005 with target probability 1; what Margin-MSE trains its teacher with (section 3: binary cross-entropy of
@@ -30,33 +31,20 @@ class RankNet(Loss):
     order: Literal["teacher", "labels"] = "teacher"
 
     name: ClassVar[str] = "ranknet"
-    unit: ClassVar[Unit] = "groups"
-
-    def __post_init__(self) -> None:
-        check_source(self.order)
-
-    @property
-    def learns_teacher(self) -> bool:
-        """Unless labels give the order."""
-        return self.order == "teacher"
-
-    @property
-    def learns_labels(self) -> bool:
-        """Where they give the order."""
-        return self.order == "labels"
 
     def total(self, logits: Tensor, targets: Targets) -> Tensor:
         """Weighted sum over the ordered pairs."""
-        better, worse, weights = self._pairs(targets)
+        better, worse, weights = self.pairs(targets)
         scores = logits[:, 0]
         return (functional.softplus(scores[worse] - scores[better]) * weights.to(scores.dtype)).sum()
 
     def count(self, targets: Targets) -> float:
         """Number of ordered pairs, or the sum of their weights."""
-        return float(self._pairs(targets)[2].sum())
+        return float(self.pairs(targets)[2].sum())
 
-    def _pairs(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
-        values = scores_of(targets) if self.order == "teacher" else labels_of(targets)
+    def pairs(self, targets: Targets) -> tuple[Tensor, Tensor, Tensor]:
+        """Positions of the better and of the worse tuple, and the weight, `(pairs,)` each."""
+        values = self.ordering(targets)
         better, worse = ordered_pairs(targets.groups, values)  # type: ignore[arg-type]
         weights = weights_of(targets, values)
         return better, worse, weights[better] * weights[worse]

@@ -14,11 +14,12 @@ import numpy as np
 import pyarrow as pa
 
 from pairstill.errors import InputError
+from pairstill.files import locked_folder
 from pairstill.jobs.job import RECEIPTS
 from pairstill.representation import Representation
 from pairstill.store.blocks import Block, ShardBuffer, make_block
 from pairstill.store.ids import Ids, as_content_hash, as_ids, check_distinct, is_in, segment_arrays
-from pairstill.store.manifest import LEGACY_IDS, FileEntry, StoreManifest, locked
+from pairstill.store.manifest import LEGACY_IDS, FileEntry, StoreManifest
 from pairstill.store.shard_file import Blocks, write_arrays
 from pairstill.store.store import RepresentationStore
 
@@ -53,7 +54,7 @@ class StoreEditor:
         """Lock the store, open it, and remove what a killed editor left."""
         # An error that says what is wrong with the folder comes before one about its lock.
         StoreManifest.load(self.folder)
-        self._stack.enter_context(locked(self.folder))
+        self._stack.enter_context(locked_folder(self.folder))
         with contextlib.ExitStack() as on_error:
             on_error.callback(self._stack.close)
             self.store = RepresentationStore.open(self.folder, self._fingerprint, checksums=False)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pairstill.errors import ArtefactError
 from pairstill.files import MANIFEST, fingerprint_file, read_manifest, write_manifest
-from pairstill.jobs.job import LOCK_FILE
 from pairstill.store.blocks import STRIDES, Spec
 from pairstill.store.quantise import DTYPES
 
@@ -226,22 +224,3 @@ def _check_rows(what: str, files: Sequence[FileEntry], rows: int, folder: Path) 
             f"the {what} hold {end} rows", file=folder / MANIFEST, expected=f"{rows}, the rows of the shards",
             fix="Write the store again",
         )  # fmt: skip
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Be the only writer of a store; the lock is the process's, a killed one leaves none behind.
-
-    Raises:
-        ArtefactError: Another process writes to it.
-    """
-    import fcntl
-
-    with (folder / LOCK_FILE).open("a+b") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ArtefactError(
-                "another process works in this folder", file=folder, fix="Wait for it to end, or choose another folder"
-            ) from None
-        yield
