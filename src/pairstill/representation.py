@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+import numpy as np
 
 Array = TypeVar("Array", bound=Any)
 Other = TypeVar("Other", bound=Any)
@@ -57,3 +59,17 @@ class Representation(Generic[Array]):
 
 
 ARRAYS = ("vectors", "lengths", "similarity", "scalars", "scales")
+
+
+def concatenate(blocks: Sequence[Representation[np.ndarray]]) -> Representation[np.ndarray]:
+    """Blocks one after another; vectors are padded to the widest block."""
+    width = max(block.vectors.shape[1] for block in blocks)
+
+    def widened(array: np.ndarray) -> np.ndarray:
+        return np.pad(array, [(0, 0), (0, width - array.shape[1])] + [(0, 0)] * (array.ndim - 2))
+
+    def stack(name: str) -> np.ndarray:
+        arrays = [getattr(block, name) for block in blocks]
+        return np.concatenate([widened(one) for one in arrays] if name == "vectors" else arrays)
+
+    return Representation(**{name: stack(name) for name in blocks[0].arrays()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from pairstill.errors import InputError
-from pairstill.representation import Representation
+from pairstill.representation import Representation, concatenate
+from pairstill.students.cross_encoder_interface import CrossEncoderInterface
 from pairstill.students.encoders.pretrained import tokenize
 from pairstill.students.inference import map_blocks, precision_context, with_precision
 from pairstill.tokens.ragged import RaggedTokens, length_batches
@@ -24,7 +25,7 @@ Prepared = Mapping[str, Tensor]
 Progress = Callable[[int, int], None]
 
 
-class Student(nn.Module, ABC):
+class Student(nn.Module, CrossEncoderInterface):
     """A model that scores tuples of texts.
 
     1. `encode` depends on one field alone: once per item, ever; stored and shared by every tuple that the item is in.
@@ -179,7 +180,7 @@ class Student(nn.Module, ABC):
         if not blocks:
             raise InputError("there is nothing to encode", expected="at least one text")
         order = np.argsort(np.concatenate([rows for rows, _ in blocks]), kind="stable")
-        return _concatenate([block for _, block in blocks]).take(order)
+        return concatenate([block for _, block in blocks]).take(order)
 
     def encode_blocks(
         self,
@@ -282,61 +283,16 @@ class Student(nn.Module, ABC):
             self.train(training)
         return out
 
-    def predict(
-        self,
-        sentences: Sequence[Sequence[str]] | Sequence[str],
-        batch_size: int = 32,
-        show_progress_bar: bool | None = None,
-        activation_fn: Callable[[Tensor], Tensor] | None = None,
-        apply_softmax: bool = False,
-        convert_to_numpy: bool = True,
-        convert_to_tensor: bool = False,
-    ) -> np.ndarray | Tensor | list[Tensor]:
-        """Scores of tuples of texts, with the signature of sentence-transformers' `CrossEncoder.predict`.
+    def score_texts(self, rows: Sequence[Sequence[str]], *, batch_size: int = 32) -> np.ndarray:
+        """Raw logits of tuples of texts; each distinct text is encoded once.
 
         Args:
-            sentences: A list of tuples of texts, or one tuple.
+            rows: A list of tuples of `field_count` texts.
             batch_size: Texts per forward pass of an encoder.
-            show_progress_bar: Accepted for compatibility; the library itself is silent.
-            activation_fn: Applied to the raw logits; None means the sigmoid for one output and identity for several.
-            apply_softmax: Softmax over the outputs of classes.
-            convert_to_numpy: Return a NumPy array.
-            convert_to_tensor: Return a tensor; wins over `convert_to_numpy`.
 
         Returns:
-            `(tuples,)` scores, or `(tuples, outputs)` for classes; one number or row for one tuple.
-
-        Raises:
-            InputError: A tuple has another number of texts than the student has fields.
+            `(tuples, outputs)` float32.
         """
-        del show_progress_bar
-        single = bool(sentences) and isinstance(sentences[0], str)
-        rows: list[Sequence[str]] = [sentences] if single else list(sentences)  # type: ignore[list-item]
-        for number, row in enumerate(rows, start=1):
-            if len(row) != self.field_count or not all(isinstance(text, str) for text in row):
-                raise InputError(
-                    f"the tuple is {row!r:.200}",
-                    row=number,
-                    expected=f"{self.field_count} texts, as this student has fields",
-                )
-        logits = torch.from_numpy(self._score_texts(rows, batch_size))
-        if activation_fn is None:
-            scores = torch.sigmoid(logits) if self.outputs == 1 else logits
-        else:
-            scores = activation_fn(logits)
-        if apply_softmax and self.outputs > 1:
-            scores = torch.softmax(scores, dim=-1)
-        if self.outputs == 1:
-            scores = scores[:, 0]
-        if single:
-            scores = scores[0]
-        if convert_to_tensor:
-            return scores
-        if convert_to_numpy:
-            return scores.numpy()
-        return scores if single else list(scores)
-
-    def _score_texts(self, rows: Sequence[Sequence[str]], batch_size: int) -> np.ndarray:
         if not rows:
             return np.zeros((0, self.outputs), dtype=np.float32)
         index = np.empty((len(rows), self.field_count), dtype=np.int64)
@@ -347,51 +303,6 @@ class Student(nn.Module, ABC):
                 index[number, field] = places.setdefault(row[field], len(places))
             representations.append(self.encode(field, list(places), batch_size=batch_size))
         return self.score_representations(representations, index)
-
-    def rank(
-        self,
-        query: str,
-        documents: Sequence[str],
-        top_k: int | None = None,
-        return_documents: bool = False,
-        batch_size: int = 32,
-        show_progress_bar: bool | None = None,
-        activation_fn: Callable[[Tensor], Tensor] | None = None,
-    ) -> list[dict[str, Any]]:
-        """Rank documents for a query, with the signature of sentence-transformers' `CrossEncoder.rank`.
-
-        Args:
-            query: Text of field 0.
-            documents: Texts of field 1.
-            top_k: Return so many; None returns all.
-            return_documents: Add the text to each result.
-            batch_size: Texts per forward pass of an encoder.
-            show_progress_bar: Accepted for compatibility; the library itself is silent.
-            activation_fn: Applied to the raw logits; None means the sigmoid.
-
-        Returns:
-            Dictionaries with `corpus_id` and `score` (and `text`), best first; ties keep the order of `documents`.
-
-        Raises:
-            InputError: The student does not take two fields, or gives classes.
-        """
-        if self.field_count != 2 or self.outputs != 1:
-            raise InputError(
-                f"this student takes {self.field_count} fields and gives {self.outputs} outputs",
-                expected="two fields and one output for `rank`; use `predict`",
-            )
-        del show_progress_bar
-        pairs = [(query, document) for document in documents]
-        scores = np.asarray(self.predict(pairs, batch_size=batch_size, activation_fn=activation_fn))
-        order = np.argsort(-scores, kind="stable")[:top_k]
-        return [
-            {
-                "corpus_id": int(place),
-                "score": float(scores[place]),
-                **({"text": documents[place]} if return_documents else {}),
-            }
-            for place in order
-        ]
 
     def check_fields(self, tuple_set: TupleSet) -> None:
         """Raise `InputError` unless the tuple set has as many fields as this student."""
@@ -470,24 +381,3 @@ def _shifted(progress: Progress | None, before: int, total: int) -> Progress | N
 def _to_numpy(tensor: Tensor) -> np.ndarray:
     tensor = tensor.detach().cpu()
     return (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-
-
-def _concatenate(blocks: Sequence[Representation[np.ndarray]]) -> Representation[np.ndarray]:
-    """Blocks one after another; vectors are padded to the widest block."""
-    width = max(block.vectors.shape[1] for block in blocks)
-
-    def stack(name: str) -> np.ndarray | None:
-        arrays = [getattr(block, name) for block in blocks]
-        if arrays[0] is None:
-            return None
-        if name == "vectors":
-            arrays = [
-                np.pad(one, [(0, 0), (0, width - one.shape[1])] + [(0, 0)] * (one.ndim - 2))
-                if one.shape[1] < width
-                else one
-                for one in arrays
-            ]
-        return np.concatenate(arrays)
-
-    first = blocks[0].arrays()
-    return Representation(**{name: stack(name) for name in first})  # type: ignore[arg-type]
