@@ -116,6 +116,7 @@ def distill(
     from pairstill.machine import set_threads
     from pairstill.students.persistence import make_student, parse_config
     from pairstill.training.card import model_card
+    from pairstill.training.data import corpus_of
     from pairstill.training.procedures import DistillationPlan, discard_encoder_outputs, distil
     from pairstill.training.settings import TrainingSettings
 
@@ -125,7 +126,7 @@ def distill(
     accelerator = open_accelerator(tracker, out)
     precision = resolve_precision(precision)
     torch.manual_seed(seed)
-    model = make_student(student, parsed)
+    model = make_student(student, parsed, corpus_of(tuple_set, data.tuples))
 
     def settings(total: int, batch: int, rate: float, encoder_rate: float | None, cluster: int) -> TrainingSettings:
         return TrainingSettings(

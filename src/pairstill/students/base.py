@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -14,13 +15,16 @@ from torch import Tensor, nn
 from pairstill.errors import InputError
 from pairstill.representation import Representation, concatenate
 from pairstill.students.cross_encoder_interface import CrossEncoderInterface
-from pairstill.students.encoders.pretrained import tokenize
+from pairstill.students.encoders.pretrained import load_tokenizer, tokenize
 from pairstill.students.inference import map_blocks, precision_context, with_precision
 from pairstill.tokens.ragged import RaggedTokens, length_batches
 from pairstill.tuples import Tuples, TupleSet
 
 Prepared = Mapping[str, Tensor]
 """What `prepare` gives for one field: tensors whose first dimension counts items."""
+
+Corpus = Sequence[Iterable[str]]
+"""Texts to learn a vocabulary from: one entry a field, read as often as it is asked for."""
 
 Progress = Callable[[int, int], None]
 
@@ -110,6 +114,32 @@ class Student(nn.Module, CrossEncoderInterface):
         """Bytes kept per item in float32, at `length` tokens."""
 
     # What every student shares.
+
+    @classmethod
+    def new_tokenizer(cls, config: Any, corpus: Corpus | None) -> Any:
+        """The tokenizer of a new student: the base's; a student with a vocabulary of its own learns it from the corpus."""
+        del corpus
+        return load_tokenizer(config.encoder.base)
+
+    @classmethod
+    def read_tokenizer(cls, folder: Path) -> Any:
+        """The tokenizer of a student folder; raises `OSError` or `ValueError` where it cannot be read."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(str(folder))
+
+    def encoder_model_config(self) -> dict[str, Any] | None:
+        """The configuration that rebuilds a pretrained encoder without its base; None where there is none."""
+        return None
+
+    def encoding_modules(self, field: int) -> Mapping[str, nn.Module]:
+        """What `encode` of a field runs, by part: `encoder` (see `encoder_outputs`) and `projection`, where it has weights."""
+        del field
+        return {"encoder": self}
+
+    def encoding_settings(self, field: int) -> Sequence[Any]:
+        """What else `encode` of a field depends on, as JSON has it: lengths, what is kept."""
+        return [self.name, asdict(self.config), self.max_lengths[field]]
 
     def score_buckets(self, prepared: Sequence[Prepared], index: Tensor) -> Tensor:
         """As `score`; a student whose cost depends on the joined length splits the tuples by it."""

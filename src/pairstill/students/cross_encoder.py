@@ -205,8 +205,8 @@ class CrossEncoder(Student):
             self.train(training)
         return out
 
-    def model_config(self) -> dict[str, Any]:
-        """The transformer's configuration, for saving."""
+    def encoder_model_config(self) -> dict[str, Any]:
+        """The transformer's configuration."""
         config: dict[str, Any] = self.model.config.to_diff_dict()
         config["model_type"] = self.model.config.model_type
         return {

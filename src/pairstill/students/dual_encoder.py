@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -73,6 +74,21 @@ class DualEncoder(Student):
     def encoder_modules(self) -> Sequence[nn.Module]:
         """The encoders."""
         return list(self.encoders)
+
+    def encoder_model_config(self) -> dict[str, Any]:
+        """Of the first encoder; all have the same shape."""
+        return self.encoder(0).model_config()
+
+    def encoding_modules(self, field: int) -> Mapping[str, nn.Module]:
+        """The field's encoder, and its projection."""
+        parts: dict[str, nn.Module] = {"encoder": self.encoder(field)}
+        if len(self.projections):
+            parts["projection"] = self.projections[field if len(self.projections) > 1 else 0]
+        return parts
+
+    def encoding_settings(self, field: int) -> Sequence[Any]:
+        """What is kept of how many tokens, and whether the skip's vector is."""
+        return [asdict(self.keeps[field]), self.max_lengths[field], self.skip is not None]
 
     def encoder(self, field: int) -> TransformerEncoder:
         """The encoder of a field."""

@@ -7,7 +7,6 @@ from typing import Any
 
 from pairstill.files import fingerprint_json
 from pairstill.students.base import Student
-from pairstill.students.dual_encoder import DualEncoder
 from pairstill.students.persistence import state_fingerprint
 
 
@@ -24,19 +23,12 @@ def representation_fingerprint(student: Student, field: int) -> str:
     Another head, or further training of the head alone, leaves it as it is; so does another field that shares encoder,
     projection, kept vectors and maximum length.
     """
-    if not isinstance(student, DualEncoder):
-        return fingerprint_json([student_fingerprint(student), student.max_lengths[field]])
-    weights = {f"encoder.{name}": one for name, one in student.encoder(field).state_dict().items()}
-    if len(student.projections):
-        projection = student.projections[field if len(student.projections) > 1 else 0]
-        weights |= {f"projection.{name}": one for name, one in projection.state_dict().items()}
-    return state_fingerprint(
-        weights,
-        [
-            asdict(student.keeps[field]), student.max_lengths[field], student.skip is not None,
-            _vocabulary(student.tokenizer),
-        ],
-    )  # fmt: skip
+    weights = {
+        f"{part}.{name}": one
+        for part, module in student.encoding_modules(field).items()
+        for name, one in module.state_dict().items()
+    }
+    return state_fingerprint(weights, [*student.encoding_settings(field), _vocabulary(student.tokenizer)])
 
 
 def _vocabulary(tokenizer: Any) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor
 from pairstill import __version__
 from pairstill.errors import ArtefactError, InputError
 from pairstill.files import fingerprint_file, read_json, write_atomic, write_json, write_text
-from pairstill.students.base import Student
+from pairstill.students.base import Corpus, Student
 from pairstill.students.cross_encoder import CrossEncoder
 from pairstill.students.de_cos import DECos
 from pairstill.students.de_ffnn import DEFFNN
@@ -50,11 +50,16 @@ def parse_config(name: str, values: dict[str, Any]) -> Any:
     return config
 
 
-def make_student(name: str, config: Any) -> Student:
-    """A new student that starts from its base."""
-    from pairstill.students.encoders.pretrained import load_tokenizer
+def make_student(name: str, config: Any, corpus: Corpus | None = None) -> Student:
+    """A new student that starts from its base.
 
-    student: Student = architecture(name)(config, load_tokenizer(config.encoder.base))
+    Args:
+        name: Architecture.
+        config: Its configuration, from `parse_config`.
+        corpus: Texts of each field, for students that learn a vocabulary; None where there are none.
+    """
+    kind = architecture(name)
+    student: Student = kind(config, kind.new_tokenizer(config, corpus))
     return student
 
 
@@ -73,17 +78,10 @@ def save_student(student: Student, folder: Path, card: str | None) -> None:
             "created_by": f"pairstill {__version__}",
             "architecture": student.name,
             "config": asdict(student.config),
-            "encoder_model": encoder_model_config(student),
+            "encoder_model": student.encoder_model_config(),
             "sha256": fingerprint_file(folder / "model.safetensors"),
         },
     )
-
-
-def encoder_model_config(student: Student) -> dict[str, Any]:
-    """The transformer's configuration that rebuilds a student without its base."""
-    source: Any = student if isinstance(student, CrossEncoder) else student.encoder_modules()[0]
-    config: dict[str, Any] = source.model_config()
-    return config
 
 
 def write_weights(path: Path, tensors: dict[str, Tensor]) -> None:
@@ -102,7 +100,6 @@ def load_student(folder: str | Path) -> Student:
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
-    from transformers import AutoTokenizer
 
     path = Path(folder)
     if not path.is_dir():
@@ -123,7 +120,7 @@ def load_student(folder: str | Path) -> Student:
         raise ArtefactError("the file is missing or does not have the checksum of config.json", file=weights)
     config = parse_config(body["architecture"], body["config"])
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(path))
+        tokenizer = architecture(body["architecture"]).read_tokenizer(path)
     except (OSError, ValueError) as error:
         raise ArtefactError("the folder's tokenizer cannot be loaded", file=path / "tokenizer.json") from error
     student: Student = architecture(body["architecture"])(config, tokenizer, body["encoder_model"])
@@ -204,11 +201,16 @@ def _refuse_unknown(kind: Any, values: dict[str, Any], name: str, place: str = "
 
 
 def _refuse_out_of_range(config: Any, name: str, place: str = "") -> None:
-    """Every whole number among the settings counts something that must be there; shares are below 1."""
+    """Every whole number among the settings counts something that must be there; shares are below 1.
+
+    A field whose metadata has `checked` is checked by its own class.
+    """
     from dataclasses import fields, is_dataclass
 
     for one in fields(config):
         value, expected = getattr(config, one.name), None
+        if one.metadata.get("checked"):
+            continue
         if is_dataclass(value):
             _refuse_out_of_range(value, name, f"{place}{one.name}.")
         elif isinstance(value, tuple) and (not value or min(value) < 1):

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from pairstill.errors import InputError
 from pairstill.losses import Loss, ScoreKind, Targets
-from pairstill.tuples import Tuples
+from pairstill.tuples import Tuples, TupleSet
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,15 @@ class TrainingData:
             return self
         logits = None if self.teacher_logits is None else self.teacher_logits[kept]
         return replace(self, tuples=self.tuples.take(kept), teacher_logits=logits)
+
+
+def corpus_of(tuple_set: TupleSet, tuples: Tuples) -> list[list[str]]:
+    """Distinct texts of each field that the tuples name, for students that learn a vocabulary."""
+    corpus = []
+    for field in range(len(tuple_set.fields)):
+        texts = tuple_set.texts(field)
+        corpus.append([texts[item] for item in np.unique(tuples.index[:, field])])
+    return corpus
 
 
 def _check_crossings(index: np.ndarray) -> None:

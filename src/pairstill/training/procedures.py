@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from pairstill.errors import InputError
 from pairstill.files import MANIFEST, write_json
@@ -236,9 +236,8 @@ def stored_sources(
 
 
 def _store_key(student: Student, tuple_set: TupleSet, field: int) -> Any:
-    encoder = id(student.encoder(field)) if isinstance(student, DualEncoder) else 0
-    keep = student.keeps[field] if isinstance(student, DualEncoder) else None
-    return encoder, tuple_set.fields[field].collection, student.max_lengths[field], keep
+    encoder = id(student.encoding_modules(field)["encoder"])
+    return encoder, tuple_set.fields[field].collection, json.dumps(student.encoding_settings(field))
 
 
 def _store_field(
@@ -270,10 +269,9 @@ def encoder_fingerprint(student: Student, field: int, items: np.ndarray | None =
     """Of the encoder of a field as it is now, and of the items that it is run on."""
     import hashlib
 
-    module = student.encoder(field) if isinstance(student, DualEncoder) else nn.Module()
-    keep = asdict(student.keeps[field]) if isinstance(student, DualEncoder) else None
+    encoder = student.encoding_modules(field)["encoder"]
     digest = "" if items is None else hashlib.sha256(np.ascontiguousarray(items).tobytes()).hexdigest()
-    return state_fingerprint(dict(module.state_dict()), [keep, student.max_lengths[field], digest])
+    return state_fingerprint(dict(encoder.state_dict()), [*student.encoding_settings(field), digest])
 
 
 def initialise_similarity(
