@@ -121,7 +121,7 @@ def encode_store(
         )  # fmt: skip
         store = RepresentationStore.open(folder, fingerprint, checksums=False)
     else:
-        ragged = not isinstance(student, DualEncoder)
+        ragged = student.kept_vectors(field) is None
         store = write_store(
             folder, lambda start, stop: encode(np.arange(start, stop)), len(array), encoder_fingerprint=fingerprint,
             field=name, dtype=dtype, stride="ragged" if ragged else "fixed", shard_rows=settings.shard_rows,
@@ -173,10 +173,7 @@ def _check_same(store: RepresentationStore, settings: EncodeSettings, dtype: str
 
 def _full_width(student: Student, field: int, block: Representation[Any]) -> Representation[Any]:
     """All slots, however short the texts of a block are: a store with a fixed stride has one width."""
-    if not isinstance(student, DualEncoder):
-        return block
-    keep = student.keeps[field]
-    missing = (1 if keep.take == "mean" else keep.tokens) - block.vectors.shape[1]
+    missing = (student.kept_vectors(field) or 0) - block.vectors.shape[1]
     if missing <= 0:
         return block
     return Representation(**{**block.arrays(), "vectors": np.pad(block.vectors, [(0, 0), (0, missing), (0, 0)])})

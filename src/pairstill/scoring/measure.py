@@ -22,7 +22,6 @@ from pairstill.scoring.forecast import Kind, Rates, rates_of_job
 from pairstill.store import write_store
 from pairstill.students import load_student
 from pairstill.students.base import Student
-from pairstill.students.dual_encoder import DualEncoder
 from pairstill.students.fingerprints import representation_fingerprint
 
 LEFT, RIGHT = 128, 4096
@@ -84,7 +83,7 @@ def measure_rates(
             write_store(
                 folder / f"store-{field}", _repeated(block), count,
                 encoder_fingerprint=representation_fingerprint(model, field), field=f"field-{field}", dtype=dtype,
-                stride="fixed" if isinstance(model, DualEncoder) else "ragged", ids=known[f"field-{field}"],
+                stride="ragged" if model.kept_vectors(field) is None else "fixed", ids=known[f"field-{field}"],
             )  # fmt: skip
             stores[f"field-{field}"] = str(folder / f"store-{field}")
         address = None

@@ -128,6 +128,11 @@ class Student(nn.Module, CrossEncoderInterface):
 
         return AutoTokenizer.from_pretrained(str(folder))
 
+    def kept_vectors(self, field: int) -> int | None:
+        """How many vectors every item keeps; None where it is as many as the text has tokens."""
+        del field
+        return None
+
     def encoder_model_config(self) -> dict[str, Any] | None:
         """The configuration that rebuilds a pretrained encoder without its base; None where there is none."""
         return None

@@ -75,6 +75,10 @@ class DualEncoder(Student):
         """The encoders."""
         return list(self.encoders)
 
+    def kept_vectors(self, field: int) -> int | None:
+        """Slots; a shorter text leaves some of them empty."""
+        return 1 if self.keeps[field].take == "mean" else self.keeps[field].tokens
+
     def encoder_model_config(self) -> dict[str, Any]:
         """Of the first encoder; all have the same shape."""
         return self.encoder(0).model_config()
@@ -111,7 +115,7 @@ class DualEncoder(Student):
     def prepare(self, field: int, representation: Representation[Any]) -> Prepared:
         """The head's part per item, and the skip's normalised vector."""
         tensors = as_tensors(representation, self.device)
-        missing = (1 if self.keeps[field].take == "mean" else self.keeps[field].tokens) - tensors.vectors.shape[1]
+        missing = (self.kept_vectors(field) or 0) - tensors.vectors.shape[1]
         # A ragged store hands over as many slots as the longest item asked for has.
         vectors = nn.functional.pad(tensors.vectors, (0, 0, 0, missing)) if missing > 0 else tensors.vectors
         prepared = self.head.prepare(field, vectors, tensors.lengths)
@@ -142,9 +146,7 @@ class DualEncoder(Student):
         del length
         keep, encoder = self.keeps[field], self.encoder(field)
         own_vector = self.skip is not None and keep.take != "mean"
-        return 4.0 * (
-            (1 if keep.take == "mean" else keep.tokens) * self.dim + (encoder.hidden_size if own_vector else 0)
-        )
+        return 4.0 * ((self.kept_vectors(field) or 0) * self.dim + (encoder.hidden_size if own_vector else 0))
 
 
 def load_encoders(
