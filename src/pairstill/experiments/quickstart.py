@@ -39,16 +39,16 @@ class QuickstartPlan:
         cost_seconds: For measuring speed.
     """
 
-    queries: int = 6_000
+    queries: int = 5_500
     max_length: int = 64
     transfer_pairs: int = 5_000
-    teacher_pairs: int = 7_500
+    teacher_pairs: int = 7_000
     students: tuple[QuickstartStudent, ...] = (
         QuickstartStudent("DE-Cos", "de-cos", stages="one", stage2_pairs=2_500),
         QuickstartStudent("DE-FFNN", "de-ffnn", stage2_pairs=3_000),
         QuickstartStudent("DiPair-TSF", "dipair-tsf"),
         QuickstartStudent(
-            "small cross-encoder", "cross-encoder", settings=("encoder.layers=4",), stages="one", stage2_pairs=7_500
+            "small cross-encoder", "cross-encoder", settings=("encoder.layers=4",), stages="one", stage2_pairs=6_500
         ),
     )
-    cost_seconds: float = 10.0
+    cost_seconds: float = 5.0
