@@ -156,7 +156,8 @@ def measure_student(
         run = _runner(Execution(student, "float32", fast=False), _blocks(student, small, small.index, 16))
         rate = max(rates(run, len(small.index), 0.0, least=2))
         slow = rate < SLOW_PAIRS_PER_SECOND
-        pairs = int(np.clip(rate * seconds / 12, 32, 256)) if slow else 1024
+        # Encoding the sample in both precisions is most of what timing a fast student takes.
+        pairs = int(np.clip(rate * seconds / 12, 32, 256)) if slow else int(np.clip(256 * seconds, 256, 1024))
         pool, texts = _pool(student, tuple_set, sample_groups(tuples, pairs, seed))
         wide = pool if slow else _copies(pool, 4 * BLOCKS[-1])
         sizes = [size for size in BLOCKS if (size <= 128 if slow else size >= 64) and size <= max(len(wide.index), 16)]
