@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from pairstill.scoring.bulk.job import BulkJob, plan_bulk, run_bulk
+from pairstill.scoring.bulk.job import run_bulk
+from pairstill.scoring.bulk.plan import BulkJob, plan_bulk
 from pairstill.scoring.encode import EncodeSettings, encode_store
 from pairstill.students import Student, load_student, make_student
 from pairstill.students.dual_encoder import DualEncoder

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from bulk_samples import Sample, contents, make_sample, read_result, write_pairs
 from pairstill.errors import ArtefactError, InputError
 from pairstill.jobs import LocalEngine, ProcessEngine
-from pairstill.scoring.bulk.job import plan_bulk, run_bulk
+from pairstill.scoring.bulk.job import run_bulk
 from pairstill.scoring.bulk.keep import Keep
+from pairstill.scoring.bulk.plan import plan_bulk
 from pairstill.scoring.bulk.sizes import plan_sizes
 from pairstill.scoring.encode import EncodeSettings, encode_store
 
@@ -237,7 +238,7 @@ def test_what_was_chosen_holds_when_a_job_is_resumed(
     def never(*_: Any) -> None:
         raise AssertionError("it was measured again")
 
-    monkeypatch.setattr("pairstill.scoring.bulk.job.choose_precision", never)
+    monkeypatch.setattr("pairstill.scoring.bulk.plan.choose_precision", never)
     again = plan_bulk(sample.job(tmp_path / "job", precision="auto"))
     assert again.choice == first.choice
     run_bulk(again)

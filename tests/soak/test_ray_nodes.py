@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from bulk_samples import contents, make_sample, write_pairs
-from pairstill.scoring.bulk.job import plan_bulk, run_bulk
+from pairstill.scoring.bulk.job import run_bulk
 from pairstill.scoring.bulk.keep import Keep
+from pairstill.scoring.bulk.plan import plan_bulk
 
 pytestmark = pytest.mark.soak
 

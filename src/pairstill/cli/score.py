@@ -68,8 +68,9 @@ def score(
     if engine != "ray" and ray_address is not None:
         raise InputError("--ray-address is given without --engine ray", fix="Give both")
 
-    from pairstill.scoring.bulk.job import BulkJob, plan_bulk, run_bulk
+    from pairstill.scoring.bulk.job import run_bulk
     from pairstill.scoring.bulk.keep import Keep
+    from pairstill.scoring.bulk.plan import BulkJob, plan_bulk
 
     where = _engine(engine, workers, ray_address)
     job = BulkJob(

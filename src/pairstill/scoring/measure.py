@@ -16,8 +16,9 @@ from pairstill.errors import InputError
 from pairstill.files import write_parquet
 from pairstill.jobs import ProcessEngine
 from pairstill.representation import Representation
-from pairstill.scoring.bulk.job import BulkJob, plan_bulk, run_bulk
+from pairstill.scoring.bulk.job import run_bulk
 from pairstill.scoring.bulk.keep import Keep
+from pairstill.scoring.bulk.plan import BulkJob, plan_bulk
 from pairstill.scoring.forecast import Kind, Rates, rates_of_job
 from pairstill.store import write_store
 from pairstill.students import load_student

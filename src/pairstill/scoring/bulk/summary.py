@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pairstill.jobs import Engine, Receipt
-
-if TYPE_CHECKING:
-    from pairstill.scoring.bulk.job import BulkPlan
+from pairstill.scoring.bulk.plan import BulkPlan
 
 
 def summarise(
