@@ -52,37 +52,34 @@ def run_bulk(
         ArtefactError: The folder belongs to another job, or another process works in it.
     """
     began = time.perf_counter()
-    folder, keep, top = plan.job.out, plan.job.keep, plan.job.keep.kind == "top"
+    folder, shards, top = plan.job.out, plan.shards, plan.job.keep.count
     final = Job(folder, "score", plan.body, ".parquet", precision=plan.choice.chosen)
-    shards = list(plan.shards)
     with final.locked():
         write_json(folder / PRECISION_FILE, plan.choice.body())
-        function = _function(plan, folder)
-        merges = [] if not top else split_rows(plan.left_items, max(1, MERGE_ROWS // (keep.count or 1)))
-        last = merges if top else shards
+        last = shards if top is None else split_rows(plan.left_items, max(1, MERGE_ROWS // top))
         if (folder / SUMMARY_FILE).exists() and len(final.receipts(last)) == len(last):
             if progress:
                 progress(sum(map(len, shards)), sum(map(len, shards)))
             return _finish(plan, final, last)
 
         scoring = final
-        if top:
+        if top is not None:
             scoring = Job(folder / PARTIAL, "score-partial", plan.body, ".parquet", precision=plan.choice.chosen)
-        before = set(scoring.receipts(shards))
+        function, before = _function(plan, folder), set(scoring.receipts(shards))
 
         def summary_of(receipts: Sequence[Receipt]) -> Mapping[str, Any]:
             return summarise(plan, receipts, before, engine, time.perf_counter() - began)
 
-        if not top:
+        if top is None:
             final.run_locked(shards, function, progress, engine, summary_of)
-            return _finish(plan, final, shards)
-        scored = scoring.run(shards, function, progress, engine)
-        merge = MergeTop(
-            plan.settings.scorer.stores, plan.settings.fields, keep.count or 1, str(folder.resolve() / PARTIAL),
-            tuple(one.file for one in scored), plan.cross,
-        )  # fmt: skip
-        final.run_locked(merges, merge, None, engine, lambda receipts: summary_of(scored))
-        return _finish(plan, final, merges)
+        else:
+            scored = scoring.run(shards, function, progress, engine)
+            merge = MergeTop(
+                plan.settings.scorer.stores, plan.settings.fields, top, str(folder.resolve() / PARTIAL),
+                tuple(one.file for one in scored), plan.cross,
+            )  # fmt: skip
+            final.run_locked(last, merge, None, engine, lambda receipts: summary_of(scored))
+        return _finish(plan, final, last)
 
 
 def _finish(plan: BulkPlan, final: Job, shards: Sequence[Shard]) -> BulkResult:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from pairstill.scoring.bulk.keep import Keep
 from pairstill.scoring.bulk.precision import Agreement, PrecisionChoice, choose_precision
 from pairstill.scoring.bulk.rows import OnBadRow, as_one_type, look_up
 from pairstill.scoring.bulk.scorer import (
-    FastScorer,
     ScorerSettings,
     check_stores,
     make_scorer,
@@ -128,8 +127,7 @@ def plan_bulk(job: BulkJob) -> BulkPlan:
     stores = {name: RepresentationStore.open(folder, checksums=False) for name, folder in job.stores.items()}
     check_stores(student, stores)
     output = _output(student, job)
-    source, cross_pairs = _source(job, stores)
-    listed = list(stores.values())
+    source, listed = _source(job, stores), list(stores.values())
     sample = _sample(source, stores)
     choice = _choice(job, student, listed, sample)
     use = tuple(
@@ -142,19 +140,15 @@ def plan_bulk(job: BulkJob) -> BulkPlan:
     prepared = _prepared_bytes(student, listed, scorer, sample)
     multiply_adds = student.multiply_adds_per_pair([float(max(1, store.tokens)) for store in listed])
     sizes = plan_sizes(
-        source.pairs if source else cross_pairs, prepared, [_widened_bytes(store) for store in listed], student.outputs,
-        multiply_adds, job.memory_bytes, job.pairs_per_shard, source is None,
+        source.pairs if source else len(listed[0]) * len(listed[1]), prepared,
+        [_widened_bytes(store) for store in listed], student.outputs, multiply_adds, job.memory_bytes,
+        job.pairs_per_shard, source is None,
     )  # fmt: skip
     cross = None
     if source is None:
         left, right = (len(store) for store in listed)
         cross = CrossPlan(left, right, *cross_blocks(left, right, sizes))
-        sizes = Sizes(
-            sizes.pairs_per_shard,
-            (cross.left_block, min(sizes.limits[1], cross.right_block)),
-            sizes.tile_bytes,
-            sizes.worker_bytes,
-        )
+        sizes = replace(sizes, limits=(cross.left_block, min(sizes.limits[1], cross.right_block)))
     fingerprints = {
         "student": student_fingerprint(student),
         "stores": {name: fingerprint_file(Path(folder) / "manifest.json") for name, folder in job.stores.items()},
@@ -184,7 +178,7 @@ def _output(student: Student, job: BulkJob) -> int:
     return job.output or 0
 
 
-def _source(job: BulkJob, stores: Mapping[str, RepresentationStore]) -> tuple[PairInput | None, int]:
+def _source(job: BulkJob, stores: Mapping[str, RepresentationStore]) -> PairInput | None:
     columns = dict(job.columns or {})
     unknown = [name for name in columns if name not in stores]
     if unknown:
@@ -197,8 +191,7 @@ def _source(job: BulkJob, stores: Mapping[str, RepresentationStore]) -> tuple[Pa
             )  # fmt: skip
         if columns or job.trec:
             raise InputError("--column and --trec are about an input, and there is none", fix="Give it with --pairs")
-        left, right = stores.values()
-        return None, len(left) * len(right)
+        return None
     types = {name: store.manifest.id_type or "string" for name, store in stores.items()}
     is_run = job.trec if job.trec is not None else job.pairs.removesuffix(".gz").endswith((".trec", ".run"))
     if is_run:
@@ -207,7 +200,7 @@ def _source(job: BulkJob, stores: Mapping[str, RepresentationStore]) -> tuple[Pa
         path = job.out / f"candidates-{fingerprint_run(job.pairs)[:12]}.parquet"
         if not path.exists():
             convert_run(job.pairs, path, types)
-        return plan_input(str(path), {name: name for name in stores}, types), 0
+        return plan_input(str(path), {name: name for name in stores}, types)
     source = plan_input(job.pairs, {name: columns.get(name, name) for name in stores}, types)
     broken = [one for one in source.files if one.problem]
     if broken and job.on_bad_row == "stop":
@@ -215,7 +208,7 @@ def _source(job: BulkJob, stores: Mapping[str, RepresentationStore]) -> tuple[Pa
             str(broken[0].problem), file=broken[0].name,
             fix="Copy it again, or go on without it with --on-bad-row skip",
         )  # fmt: skip
-    return source, 0
+    return source
 
 
 def _sample(source: PairInput | None, stores: Mapping[str, RepresentationStore], seed: int = 0) -> np.ndarray:
@@ -276,12 +269,7 @@ def _prepared_bytes(
     found = []
     for place in range(len(stores)):
         rows = np.unique(sample[:, place])[:64]
-        prepared = scorer.prepare(place, rows)
-        if isinstance(scorer, FastScorer):
-            total = sum(one.nbytes for one in scorer.head.arrays(prepared).values())
-        else:
-            total = sum(one.element_size() * one.nelement() for one in prepared.values())
-        found.append(total / len(rows) + 8)
+        found.append(scorer.prepared_bytes(scorer.prepare(place, rows)) / len(rows) + 8)
     return found
 
 

@@ -73,7 +73,7 @@ def score_names(outputs: int) -> list[str]:
     return ["score"] if outputs == 1 else [f"score_{number}" for number in range(outputs)]
 
 
-def result_schema(fields: Sequence[str], stores: Sequence[RepresentationStore], outputs: int = 1) -> pa.Schema:
+def result_schema(fields: Sequence[str], stores: Sequence[RepresentationStore], outputs: int) -> pa.Schema:
     """Columns of a result: the ids of each field, and the scores.
 
     Args:

@@ -16,6 +16,7 @@ from pairstill.files import fingerprint_json
 from pairstill.machine import set_threads
 from pairstill.representation import Representation
 from pairstill.scoring.fast_head import FastHead, has_fast_form
+from pairstill.scoring.fast_heads.linear import as_array
 from pairstill.store import RepresentationStore
 from pairstill.students import Student, load_student
 from pairstill.students.dual_encoder import DualEncoder
@@ -94,6 +95,10 @@ class Scorer(ABC):
             raise ArtefactError("the student gives a logit that is no finite number", fix="Look at student and stores")
         return logits
 
+    def prepared_bytes(self, prepared: Any) -> int:
+        """Memory that prepared items take: here arrays by name."""
+        return sum(one.nbytes for one in prepared.values())
+
     @abstractmethod
     def _prepare(self, field: int, rows: np.ndarray) -> Any: ...
 
@@ -114,6 +119,10 @@ class FastScorer(Scorer):
         super().__init__(stores, head.outputs)
         self.head, self.use_prepared = head, list(use_prepared)
 
+    def prepared_bytes(self, prepared: Any) -> int:
+        """Of what the head keeps of them."""
+        return super().prepared_bytes(self.head.arrays(prepared))
+
     def _prepare(self, field: int, rows: np.ndarray) -> Any:
         out: dict[str, np.ndarray] = {}
         lengths = np.empty(len(rows), np.int64)
@@ -132,7 +141,7 @@ class FastScorer(Scorer):
             lengths = store.lengths(rows)
             self._check_lengths(field, rows, lengths)
             tensors = store.gather_prepared_tensors(rows)
-            return {name: _bits(tensor) for name, tensor in tensors.items()}, lengths
+            return {name: as_array(tensor) for name, tensor in tensors.items()}, lengths
         items = store.gather_tensors(rows, torch.float32 if store.dtype == "int8" else None)
         self._check_lengths(field, rows, items.lengths)
         return self.head.arrays(self.head.prepare(field, items)), items.lengths.numpy()
@@ -214,8 +223,3 @@ def check_stores(student: Student, stores: Mapping[str, RepresentationStore]) ->
             raise InputError(f"the store of '{name}' has no ids", file=store.folder, fix="Write it with ids")
         if not len(store):
             raise InputError(f"the store of '{name}' has no items", file=store.folder)
-
-
-def _bits(tensor: torch.Tensor) -> np.ndarray:
-    found: np.ndarray = (tensor.view(torch.uint16) if tensor.dtype == torch.bfloat16 else tensor).numpy()
-    return found
