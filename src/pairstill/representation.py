@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -47,6 +47,21 @@ class Representation(Generic[Array]):
         """The items at `rows` (integer array or slice)."""
         return self.map(lambda array: array[rows])
 
+    def padded(self, tokens: int) -> Representation[Array]:
+        """At least `tokens` entries wide: zeros behind the vectors (token ids, scales) of narrower blocks.
+
+        A ragged store hands over blocks as wide as their longest item, and an encoder those of its longest text; a head
+        and a store with a fixed stride want all slots.
+        """
+        missing = tokens - self.vectors.shape[1]
+        if missing <= 0:
+            return self
+        return replace(
+            self,
+            vectors=_widened(self.vectors, missing),
+            scales=None if self.scales is None else _widened(self.scales, missing),
+        )
+
     def bytes_per_item(self) -> int:
         """Bytes that one item occupies, its length not counted."""
         return sum(
@@ -64,12 +79,14 @@ ARRAYS = ("vectors", "lengths", "similarity", "scalars", "scales")
 def concatenate(blocks: Sequence[Representation[np.ndarray]]) -> Representation[np.ndarray]:
     """Blocks one after another; vectors are padded to the widest block."""
     width = max(block.vectors.shape[1] for block in blocks)
+    arrays = [block.padded(width).arrays() for block in blocks]
+    return Representation(**{name: np.concatenate([one[name] for one in arrays]) for name in arrays[0]})
 
-    def widened(array: np.ndarray) -> np.ndarray:
-        return np.pad(array, [(0, 0), (0, width - array.shape[1])] + [(0, 0)] * (array.ndim - 2))
 
-    def stack(name: str) -> np.ndarray:
-        arrays = [getattr(block, name) for block in blocks]
-        return np.concatenate([widened(one) for one in arrays] if name == "vectors" else arrays)
+def _widened(array: Any, missing: int) -> Any:
+    """`(items, tokens, ...)` with `missing` zeros behind the tokens."""
+    if isinstance(array, np.ndarray):
+        return np.pad(array, [(0, 0), (0, missing)] + [(0, 0)] * (array.ndim - 2))
+    from torch.nn.functional import pad
 
-    return Representation(**{name: stack(name) for name in blocks[0].arrays()})
+    return pad(array, [0, 0] * (array.ndim - 2) + [0, missing])

@@ -12,7 +12,9 @@ from scipy.stats import kendalltau
 
 from pairstill.errors import InputError
 from pairstill.representation import Representation
+from pairstill.scoring.bulk.scorer import FastScorer
 from pairstill.scoring.fast_head import FastHead, has_fast_form
+from pairstill.store import write_store
 from pairstill.students import make_student
 from pairstill.students.dual_encoder import DualEncoder
 from pairstill.students.heads.transformer import TransformerHead, TransformerHeadConfig
@@ -116,6 +118,34 @@ def test_stored_precisions_are_taken_as_they_are(base: Path) -> None:
         head.score([head.prepare(field, one) for field, one in enumerate(kind)], index) for kind in (halves, widened)
     ]
     np.testing.assert_array_equal(*scores)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_blocks_of_a_ragged_store_may_be_narrower_than_the_slots(
+    base: Path, tmp_path: Path, case: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    student = build(base, case)
+    blocks, index = items(student), pairs(student, 200)
+    stores = [
+        write_store(
+            tmp_path / f"{field}", lambda start, stop, block=block: block.take(slice(start, stop)), ITEMS,  # type: ignore[misc]
+            encoder_fingerprint="any", field=f"{field}", stride="ragged",
+        )
+        for field, block in enumerate(blocks)
+    ]  # fmt: skip
+    head = FastHead.of(student)
+    logits = head.score([head.prepare(field, one) for field, one in enumerate(blocks)], index)
+    monkeypatch.setattr("pairstill.scoring.bulk.scorer.BLOCK_ITEMS", 1)
+    scorer = FastScorer(head, stores, [False] * len(stores))
+    prepared = [scorer.prepare(field, np.arange(ITEMS)) for field in range(len(stores))]
+    np.testing.assert_array_equal(scorer.score(prepared, index), logits)
+    for field, block in enumerate(blocks):
+        shortest = np.flatnonzero(block.lengths == 1)
+        narrow = stores[field].gather(shortest)
+        assert narrow.vectors.shape[1] == 1
+        found, expected = (head.arrays(head.prepare(field, one)) for one in (narrow, block.take(shortest)))
+        for name, array in expected.items():
+            np.testing.assert_array_equal(found[name], array)
 
 
 def test_no_pairs_are_no_scores(base: Path) -> None:

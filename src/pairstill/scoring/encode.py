@@ -104,7 +104,8 @@ def encode_store(
         nonlocal encoded
         block = student.encode(field, [texts[row] for row in rows], precision=settings.precision)
         encoded += len(rows)
-        return _full_width(student, field, block)
+        # However short the texts of a block are: a store with a fixed stride has one width.
+        return block.padded(student.kept_vectors(field) or 0)
 
     def prepare(block: Representation[Any]) -> Mapping[str, Any]:
         assert head is not None
@@ -169,14 +170,6 @@ def _check_same(store: RepresentationStore, settings: EncodeSettings, dtype: str
             else "the store has a prepared part" if mark is None else "the store's prepared part is of another head",
             file=store.folder, fix="Give --prepared as when it was written, or choose another folder",
         )  # fmt: skip
-
-
-def _full_width(student: Student, field: int, block: Representation[Any]) -> Representation[Any]:
-    """All slots, however short the texts of a block are: a store with a fixed stride has one width."""
-    missing = (student.kept_vectors(field) or 0) - block.vectors.shape[1]
-    if missing <= 0:
-        return block
-    return Representation(**{**block.arrays(), "vectors": np.pad(block.vectors, [(0, 0), (0, missing), (0, 0)])})
 
 
 def _floats(array: np.ndarray) -> Any:

@@ -108,10 +108,12 @@ class FastHead:
     def prepare(self, field: int, representation: Representation[Any]) -> FastPrepared:
         """What depends on one item alone, of a block of items in any precision that can be stored.
 
+        A block may be narrower than the head's slots, as those of a ragged store are.
+
         Raises:
             InputError: An item keeps no token.
         """
-        representation = representation.map(_tensor)
+        representation = representation.map(_tensor).padded(self.head.slots[field])
         lengths = representation.lengths
         if len(lengths) and int(lengths.min()) < 1:
             raise InputError(f"the item {int(lengths.argmin())} of the block keeps no token")

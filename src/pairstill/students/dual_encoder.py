@@ -114,11 +114,8 @@ class DualEncoder(Student):
 
     def prepare(self, field: int, representation: Representation[Any]) -> Prepared:
         """The head's part per item, and the skip's normalised vector."""
-        tensors = as_tensors(representation, self.device)
-        missing = (self.kept_vectors(field) or 0) - tensors.vectors.shape[1]
-        # A ragged store hands over as many slots as the longest item asked for has.
-        vectors = nn.functional.pad(tensors.vectors, (0, 0, 0, missing)) if missing > 0 else tensors.vectors
-        prepared = self.head.prepare(field, vectors, tensors.lengths)
+        tensors = as_tensors(representation, self.device).padded(self.kept_vectors(field) or 0)
+        prepared = self.head.prepare(field, tensors.vectors, tensors.lengths)
         if self.skip is not None:
             vector = tensors.similarity if tensors.similarity is not None else tensors.vectors[:, 0]
             prepared["similarity"] = self.skip.prepare(vector)

@@ -32,7 +32,7 @@ class FastCosineHead:
     prepared_type = PreparedVector
 
     def __init__(self, head: CosineHead, dtype: torch.dtype) -> None:
-        self.dtype, self.outputs = dtype, 1
+        self.dtype, self.slots, self.outputs = dtype, (1, 1), 1
         self.scale = np.array([float(head.scale.detach())], np.float32)
         self.bias = float(head.bias.detach())
 

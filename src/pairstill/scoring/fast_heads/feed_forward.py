@@ -35,7 +35,7 @@ class FastFeedForwardHead:
     prepared_type = PreparedPart
 
     def __init__(self, head: FeedForwardHead, dtype: torch.dtype) -> None:
-        self.head, self.dtype = head, dtype
+        self.head, self.dtype, self.slots = head, dtype, head.slots
         name = head.config.activation
         self.activation, self.outputs = name, head.output.out_features
         self.first = [

@@ -39,7 +39,8 @@ class FeedForwardHead(Head):
 
     def __init__(self, config: FeedForwardHeadConfig, dims: Sequence[tuple[int, int]], outputs: int) -> None:
         super().__init__()
-        self.config, self.sizes = config, [tokens * dim for tokens, dim in dims]
+        self.config, self.slots = config, tuple(tokens for tokens, _ in dims)
+        self.sizes = [tokens * dim for tokens, dim in dims]
         self.first = nn.ModuleList(
             nn.Linear(size, config.widths[0], bias=field == 0) for field, size in enumerate(self.sizes)
         )
