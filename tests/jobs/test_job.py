@@ -233,6 +233,20 @@ def wait_for_receipts(folder: Path, count: int) -> None:
     raise AssertionError("the child wrote no receipts")
 
 
+def test_a_job_runs_while_its_folder_is_held_and_nobody_else_does(tmp_path: Path) -> None:
+    job, other = (Job(tmp_path, "count", {}, ".txt") for _ in range(2))
+    with job.locked():
+        job.run(split_rows(2, 1), count_rows)
+        # The end of a run is not the end of the lock.
+        with pytest.raises(ArtefactError, match="another process works in this folder"):
+            other.run(split_rows(2, 1), count_rows)
+    with pytest.raises(KeyError), job.locked():
+        raise KeyError
+    with other.locked(), pytest.raises(ArtefactError, match="another process works in this folder"):
+        job.run(split_rows(2, 1), count_rows)
+    assert len(job.run(split_rows(2, 1), count_rows)) == 2
+
+
 def test_a_second_process_is_refused_and_a_killed_one_leaves_no_lock(tmp_path: Path) -> None:
     undisturbed, folder = tmp_path / "undisturbed", tmp_path / "killed"
     Job(undisturbed, "count", {}, ".txt").run(split_rows(60, 2), count_rows)

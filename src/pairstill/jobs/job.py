@@ -99,6 +99,7 @@ class Job:
     ) -> None:
         self.folder, self.name, self.settings = Path(folder), name, dict(settings)
         self.suffix, self.precision = suffix, precision
+        self._held = False
 
     @property
     def fingerprint(self) -> str:
@@ -109,15 +110,24 @@ class Job:
     def locked(self) -> Iterator[None]:
         """Hold the folder for this process, after checking that it belongs to this job.
 
-        The lock belongs to the process: a killed one leaves none behind.
+        `run` does so itself. Hold it around several steps, or around files that are written beside the shards, so that
+        no other process comes between them; `run` may be called meanwhile. The lock belongs to the process: a killed one
+        leaves none behind.
 
         Raises:
             ArtefactError: Another process holds it, or the folder was started with other settings.
         """
+        if self._held:
+            yield
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
         with locked_folder(self.folder):
             self._claim()
-            yield
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
 
     def receipts(self, shards: Sequence[Shard]) -> dict[str, Receipt]:
         """Valid receipts of these shards by shard name; one whose output is missing or of another size is left out.
@@ -161,39 +171,28 @@ class Job:
             ArtefactError: Another process works in the folder, or it was started with other settings.
             InputError: Two shards have the same name.
         """
-        with self.locked():
-            return self.run_locked(shards, function, progress, engine, summarise)
-
-    def run_locked(
-        self,
-        shards: Sequence[Shard],
-        function: ShardFunction,
-        progress: Callable[[int, int], None] | None = None,
-        engine: Engine | None = None,
-        summarise: Callable[[Sequence[Receipt]], Mapping[str, Any]] | None = None,
-    ) -> list[Receipt]:
-        """As `run`, for a caller that holds the folder already (`locked`)."""
         if len({shard.name for shard in shards}) < len(shards):
             raise InputError("two shards of the job have the same name")
-        began = time.perf_counter()
-        done = self.receipts(shards)
-        resumed = len(done)
-        total = sum(len(shard) for shard in shards)
-        rows = sum(len(receipt.shard) for receipt in done.values())
-        if progress:
-            progress(rows, total)
-        missing = [shard for shard in shards if shard.name not in done]
-        task = ShardTask(self.folder, self.suffix, function, self.precision)
-        for receipt in (engine or LocalEngine()).map(task, missing):
-            done[receipt.shard.name] = receipt
-            rows += len(receipt.shard)
+        with self.locked():
+            began = time.perf_counter()
+            done = self.receipts(shards)
+            resumed = len(done)
+            total = sum(len(shard) for shard in shards)
+            rows = sum(len(receipt.shard) for receipt in done.values())
             if progress:
                 progress(rows, total)
-        receipts = [done[shard.name] for shard in shards]
-        if missing or not (self.folder / SUMMARY_FILE).exists():
-            more = summarise(receipts) if summarise else {}
-            self.write_summary(receipts, resumed, time.perf_counter() - began, more)
-        return receipts
+            missing = [shard for shard in shards if shard.name not in done]
+            task = ShardTask(self.folder, self.suffix, function, self.precision)
+            for receipt in (engine or LocalEngine()).map(task, missing):
+                done[receipt.shard.name] = receipt
+                rows += len(receipt.shard)
+                if progress:
+                    progress(rows, total)
+            receipts = [done[shard.name] for shard in shards]
+            if missing or not (self.folder / SUMMARY_FILE).exists():
+                more = summarise(receipts) if summarise else {}
+                self.write_summary(receipts, resumed, time.perf_counter() - began, more)
+            return receipts
 
     def write_summary(
         self, receipts: Sequence[Receipt], resumed: int, wall_s: float, more: Mapping[str, Any] | None = None

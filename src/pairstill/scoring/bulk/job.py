@@ -71,14 +71,14 @@ def run_bulk(
             return summarise(plan, receipts, before, engine, time.perf_counter() - began)
 
         if top is None:
-            final.run_locked(shards, function, progress, engine, summary_of)
+            final.run(shards, function, progress, engine, summary_of)
         else:
             scored = scoring.run(shards, function, progress, engine)
             merge = MergeTop(
                 plan.settings.scorer.stores, plan.settings.fields, top, str(folder.resolve() / PARTIAL),
                 tuple(one.file for one in scored), plan.cross,
             )  # fmt: skip
-            final.run_locked(last, merge, None, engine, lambda receipts: summary_of(scored))
+            final.run(last, merge, None, engine, lambda receipts: summary_of(scored))
         return _finish(plan, final, last)
 
 
