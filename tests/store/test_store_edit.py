@@ -168,6 +168,8 @@ def test_a_store_without_ids_grows(tmp_path: Path) -> None:
         assert editor.commit() is store  # nothing changed
         with pytest.raises(InputError, match=r"the items have ids\. Expected: no ids, as the store has"):
             editor.append(items([3], "fixed"), ["a"])
+        with pytest.raises(InputError, match="content hashes are given without ids"):
+            editor.append(items([3], "fixed"), content_hash=np.zeros((1, 16), np.uint8))
         with pytest.raises(InputError, match="the store has no ids"):
             editor.delete(["a"])
     assert store.gather([2]).vectors[0, 0, 0] == 3

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,8 @@ from pairstill.store.manifest import LEGACY_IDS, FileEntry, StoreManifest
 from pairstill.store.shard_file import Blocks, write_arrays
 from pairstill.store.store import RepresentationStore
 
+_Expected = Literal["new", "known", "any"]
+"""Of ids: which ones the store may have."""
 _OURS = re.compile(r"(shard|ids|deleted)-\d{5,}(-\d{5,})?\.safetensors")
 
 
@@ -176,7 +178,7 @@ class StoreEditor:
         return self.store
 
     def _add(
-        self, representation: Representation[Any], ids: Ids | None, expected: str, prepared: Mapping[str, Any] | None,
+        self, representation: Representation[Any], ids: Ids | None, expected: _Expected, prepared: Mapping[str, Any] | None,
         content_hash: np.ndarray | None,
     ) -> None:  # fmt: skip
         manifest = self.store.manifest
@@ -185,6 +187,8 @@ class StoreEditor:
                 f"the items have {'no ' if ids is None else ''}ids", file=self.folder,
                 expected=f"{'no ' if manifest.id_type is None else ''}ids, as the store has",
             )  # fmt: skip
+        if content_hash is not None and ids is None:
+            raise InputError("content hashes are given without ids", file=self.folder, fix="Leave them out")
         block = make_block(representation, manifest.dtype, manifest.stride, prepared)
         old = np.empty(0, np.int64)
         if ids is not None:
@@ -203,7 +207,7 @@ class StoreEditor:
                 self._content_hash.append(content_hash.copy())
             self._bury(old)
 
-    def _rows(self, ids: pa.Array, expected: str) -> np.ndarray:
+    def _rows(self, ids: pa.Array, expected: _Expected) -> np.ndarray:
         """Rows in the shards of those ids that the store has."""
         rows = self.store.lookup_stored(ids)
         known = (rows >= 0) & ~is_in(rows, self._deleted)
