@@ -17,6 +17,7 @@ from pairstill.cli.mine import mine
 from pairstill.cli.plan import plan
 from pairstill.cli.quickstart import quickstart
 from pairstill.cli.report import report
+from pairstill.cli.run import run
 from pairstill.cli.score import score
 from pairstill.cli.store import store
 from pairstill.cli.teach import teach
@@ -57,6 +58,7 @@ app.command()(annotate)
 app.command()(distill)
 app.command()(evaluate)
 app.command()(report)
+app.command()(run)
 app.command()(encode)
 app.command()(score)
 app.command()(plan)

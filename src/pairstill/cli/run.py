@@ -1,0 +1,87 @@
+"""`pairstill run`: train and evaluate every cell of a recipe, into one table."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pairstill.errors import InputError
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="YAML file: title, distill, grid, evaluate, seeds.")],
+    out: Annotated[Path, typer.Option(help="Folder of the grid; given again, it goes on.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the recipe and print its commands.")] = False,
+) -> None:
+    """Train and evaluate a grid of students, resumably, into one table; paths in the recipe start from here."""
+    from pairstill.experiments.grid import evaluate, runs_of, train
+    from pairstill.experiments.recipe import Recipe
+
+    loaded = Recipe.load(recipe)
+    runs = runs_of(loaded, out)
+    for one in runs:
+        _check("distill", one.command, f"the cell '{one.cell.name}'", recipe)
+    _check("evaluate", ["evaluate", *_evaluation(loaded, runs[0].folder, out)], "'evaluate'", recipe)
+    if dry_run:
+        for one in runs:
+            print(_shell(one.command))
+        return
+    failed = train(runs, lambda line: print(line, file=sys.stderr, flush=True))
+    finished = [one for one in runs if one not in failed]
+    if not finished:
+        raise InputError("no cell could be trained", file=recipe, fix="The messages above say why")
+    folder = evaluate(loaded, finished, out)
+
+    from pairstill.evaluation.results import Comparison
+    from pairstill.experiments.grid_table import grid_rows, write_grid
+
+    comparison = Comparison.load(folder / "results.json")
+    paths = write_grid(out, loaded, grid_rows(finished, comparison), comparison)
+    print(f"table: {paths[-1]}   report: {folder / 'report.html'}")
+    if failed:
+        names = ", ".join(f"'{one.cell.name}' (seed {one.seed})" for one in failed)
+        raise InputError(
+            f"{len(failed)} of {len(runs)} trainings failed: {names}", file=recipe,
+            fix="The messages above say why; the table has the others. Run the same command again to try them again",
+        )  # fmt: skip
+
+
+def _evaluation(recipe: Any, student: Path, out: Path) -> list[str]:
+    from pairstill.experiments.recipe import command_line
+
+    return command_line(
+        {**recipe.evaluate, "tuples": recipe.distill.get("tuples"), "student": [f"a={student}"], "out": str(out)}
+    )
+
+
+def _check(verb: str, command: list[str], what: str, recipe: Path) -> None:
+    """Let the verb's own parser, and the student's, read a cell before the first one is trained."""
+    import click
+
+    from pairstill.cli.app import app
+
+    group: Any = typer.main.get_command(app)
+    try:
+        with group.commands[verb].make_context(verb, command[1:]) as context:
+            values = context.params
+    except click.ClickException as error:
+        raise InputError(
+            f"{what} cannot be run: {error.format_message()}", file=recipe, expected=f"options of `pairstill {verb}`"
+        ) from None
+    if verb == "distill":
+        from pairstill.cli.training import student_settings
+        from pairstill.students.persistence import parse_config
+
+        try:
+            parse_config(values["student"], student_settings(values["config"], values["setting"] or []))
+        except InputError as error:
+            raise InputError(f"{what} cannot be run: {error}", file=recipe) from None
+
+
+def _shell(command: list[str]) -> str:
+    import shlex
+
+    return shlex.join(["pairstill", *command])

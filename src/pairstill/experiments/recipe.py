@@ -1,0 +1,193 @@
+"""A recipe: a grid of students to train and compare, as a YAML file says it."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pairstill.errors import InputError
+from pairstill.tuples.nearest import did_you_mean
+
+Scalar = str | int | float | bool | None
+Option = Scalar | list[Scalar] | dict[str, Any]
+Options = Mapping[str, Option]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One student of a grid.
+
+    Attributes:
+        name: Its values of the axes, as the table and the folder call it.
+        axes: Axis -> label of this cell's value.
+        options: Of `pairstill distill`, by their long names.
+    """
+
+    name: str
+    axes: Mapping[str, str]
+    options: Options
+
+    @property
+    def folder(self) -> str:
+        """The name as a folder's name."""
+        return re.sub(r"[^A-Za-z0-9._+,=-]+", "-", self.name).strip("-.") or "cell"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `pairstill run` trains and evaluates.
+
+    Attributes:
+        title: Heading of the table and the report.
+        grid: Axis -> label -> options of `pairstill distill` that this value of the axis stands for; every combination is a
+            cell.
+        distill: Options that all cells share; a cell's own win.
+        evaluate: Options of `pairstill evaluate`.
+        seeds: Every cell is trained once with each.
+        file: Where it was read from; None for one made in code.
+    """
+
+    title: str
+    grid: Mapping[str, Mapping[str, Options]]
+    distill: Options
+    evaluate: Options = field(default_factory=dict)
+    seeds: Sequence[int] = (0,)
+    file: Path | None = None
+
+    def cells(self) -> list[Cell]:
+        """Every combination, the last axis fastest.
+
+        Raises:
+            InputError: Two cells would share a folder.
+        """
+        found = []
+        for labels in itertools.product(*self.grid.values()):
+            axes = dict(zip(self.grid, labels, strict=True))
+            options = dict(self.distill)
+            for axis, label in axes.items():
+                options = merged(options, self.grid[axis][label])
+            found.append(Cell(", ".join(labels), axes, options))
+        seen: dict[str, str] = {}
+        for cell in found:
+            other = seen.setdefault(cell.folder, cell.name)
+            if other != cell.name:
+                raise InputError(f"the cells '{other}' and '{cell.name}' would share a folder", file=self.file)
+        return found
+
+    @classmethod
+    def load(cls, path: str | Path) -> Recipe:
+        """Read a recipe.
+
+        Raises:
+            InputError: It cannot be read, a key is unknown, or something is not of the form that docs/guides/recipes.md shows.
+        """
+        import yaml
+
+        path = Path(path)
+        try:
+            body = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"the recipe cannot be read: {error}", file=path) from None
+        except yaml.YAMLError as error:
+            raise InputError(f"the recipe is not YAML: {error}", file=path) from None
+        return cls.from_dict(body, path)
+
+    @classmethod
+    def from_dict(cls, body: object, file: Path | None = None) -> Recipe:
+        """A recipe from what YAML holds; raises as `load`."""
+        from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+        class Content(BaseModel):
+            model_config = ConfigDict(extra="forbid", strict=True)
+
+            title: str = Field(min_length=1)
+            distill: dict[str, Any]
+            grid: dict[str, list[Any] | dict[str, Any]] = Field(min_length=1)
+            evaluate: dict[str, Any] = {}
+            seeds: list[int] = Field(default=[0], min_length=1)
+
+        try:
+            content = Content.model_validate(body)
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(str(part) for part in first["loc"])
+            known = list(Content.model_fields)
+            close = did_you_mean(place, known) if first["type"] == "extra_forbidden" else None
+            raise InputError(
+                f"the recipe's '{place}' is wrong: {first['msg']}" if place else "the file holds no recipe", file=file,
+                expected=f"keys {', '.join(known)}", fix=close,
+            ) from None  # fmt: skip
+        if len(set(content.seeds)) < len(content.seeds):
+            raise InputError("a seed comes twice", file=file, column="seeds")
+        grid = {axis: _values(axis, values, file) for axis, values in content.grid.items()}
+        return cls(content.title, grid, _plain(content.distill), _plain(content.evaluate), tuple(content.seeds), file)
+
+
+def merged(options: Options, more: Options) -> dict[str, Option]:
+    """`options` with `more` over them; the settings under `set` and `loss-set` are joined one by one."""
+    result = dict(options)
+    for name, value in more.items():
+        before = result.get(name)
+        result[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
+    return result
+
+
+def command_line(options: Options) -> list[str]:
+    """Options as the command line takes them: a list repeats the option, a mapping repeats it as NAME=VALUE."""
+    words: list[str] = []
+    for name, value in options.items():
+        flag = f"--{name}"
+        if isinstance(value, bool):
+            words.append(flag if value else f"--no-{name}")
+        elif isinstance(value, dict):
+            for key, one in value.items():
+                words += [flag, f"{key}={_text(one)}"]
+        elif isinstance(value, list):
+            for one in value:
+                words += [flag, _text(one)]
+        elif value is not None:
+            words += [flag, _text(value)]
+    return words
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list):
+        return ",".join(_text(one) for one in value)
+    return "null" if value is None else str(value)
+
+
+def _values(axis: str, values: list[Any] | dict[str, Any], file: Path | None) -> dict[str, Options]:
+    """A list gives values of the option that the axis is named after; a mapping gives each label its options."""
+    if not values:
+        raise InputError(f"the axis '{axis}' has no values", file=file, column=f"grid.{axis}")
+    if isinstance(values, list):
+        option, _, setting = axis.partition(".")
+        found: dict[str, Options] = {
+            f"{setting or option} {_text(one)}": _plain({option: {setting: one}} if setting else {option: one})
+            for one in values
+        }
+        if len(found) < len(values):
+            raise InputError(f"a value of the axis '{axis}' comes twice", file=file, column=f"grid.{axis}")
+        return found
+    for label, options in values.items():
+        if "=" in str(label):
+            raise InputError(
+                f"the label '{label}' has a '='", file=file, column=f"grid.{axis}", fix="Call it otherwise"
+            )
+        if not isinstance(options, dict):
+            raise InputError(
+                f"the value '{label}' of the axis '{axis}' is {options!r}", file=file, column=f"grid.{axis}.{label}",
+                expected="options of `pairstill distill`, such as {student: de-ffnn}",
+            )  # fmt: skip
+    return {str(label): _plain(options) for label, options in values.items()}
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Option]:
+    """Option names as the command line has them."""
+    return {str(name).replace("_", "-"): value for name, value in options.items()}

@@ -1,0 +1,110 @@
+"""Grids through the real command line."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from pairstill.tuples import TupleSet
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "pairstill", "run", *arguments],
+        cwd=folder,
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def body(base: Path) -> dict[str, Any]:
+    return {
+        "title": "Poolings",
+        "distill": {
+            "tuples": "tuples", "hard-weight": 1, "base": str(base), "max-length": 16, "set": {"encoder.layers": 1},
+            "stages": "one", "pairs": 64, "batch-size": 32, "precision": "float32", "threads": 1, "looks": 1,
+        },
+        "grid": {"student": {"DE-Cos": {"student": "de-cos"}, "DE-FFNN": {"student": "de-ffnn"}}, "set.pooling": ["mean"]},
+        "evaluate": {"floors": False, "cost": False, "resamples": 20},
+    }  # fmt: skip
+
+
+def test_a_grid_is_trained_evaluated_and_resumed(tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path) -> None:
+    tuple_set.save(tmp_path / "tuples")
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(body))
+    first = run(tmp_path, "recipe.yaml", "--out", "grid")
+    assert first.returncode == 0, first.stderr
+    rows = list(csv.DictReader((tmp_path / "grid" / "grid.csv").open()))
+    assert [(row["student"], row["set.pooling"], row["pairs"]) for row in rows] == [
+        ("DE-Cos", "pooling mean", "64"), ("DE-FFNN", "pooling mean", "64"),
+    ]  # fmt: skip
+    results = json.loads((tmp_path / "grid" / "evaluation" / "results.json").read_text())
+    measured = {one["name"]: one["metrics"][results["headline"]]["value"] for one in results["splits"][0]["systems"]}
+    assert {f"{row['student']}, {row['set.pooling']}": float(row["value"]) for row in rows} == measured
+    markdown = (tmp_path / "grid" / "grid.md").read_text()
+    assert markdown.startswith("## Poolings\n\ntest: ")
+    assert markdown.count("\n| ") == 4
+
+    (tmp_path / "grid" / "cells" / "DE-FFNN-pooling-mean-seed0" / "config.json").unlink()
+    before = (tmp_path / "grid" / "cells" / "DE-Cos-pooling-mean-seed0" / "config.json").stat().st_mtime_ns
+    again = run(tmp_path, "recipe.yaml", "--out", "grid")
+    assert again.returncode == 0, again.stderr
+    assert "[1/2] DE-Cos, pooling mean, seed 0: reused" in again.stderr
+    assert "[2/2] DE-FFNN, pooling mean, seed 0\n" in again.stderr
+    assert (tmp_path / "grid" / "cells" / "DE-Cos-pooling-mean-seed0" / "config.json").stat().st_mtime_ns == before
+
+
+def test_a_cell_that_fails_is_said_and_the_others_are_kept(
+    tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path
+) -> None:
+    tuple_set.save(tmp_path / "tuples")
+    cells = {"good": {"student": "de-cos"}, "bad": {"student": "de-cos", "base": "./no-such-base"}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**body, "grid": {"base": cells}}))
+    done = run(tmp_path, "recipe.yaml", "--out", "grid")
+    assert done.returncode == 2
+    assert "the folder of the base does not exist" in done.stderr
+    assert "1 of 2 trainings failed: 'bad' (seed 0)" in done.stderr
+    assert [row["base"] for row in csv.DictReader((tmp_path / "grid" / "grid.csv").open())] == ["good"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"grid": {"piars": [1, 2]}}, "the cell 'piars 1' cannot be run: No such option: --piars"),
+        ({"grid": {"pairs": ["many"]}}, "the cell 'pairs many' cannot be run: Invalid value for '--pairs'"),
+        ({"grid": {"student": ["dipair-tfs"]}}, "the cell 'student dipair-tfs' cannot be run: there is no student"),
+        ({"grid": {"set.pooling": ["mean", "max"]}}, "the cell 'pooling max' cannot be run"),
+        ({"evaluate": {"splits": "test"}}, "'evaluate' cannot be run: No such option: --splits"),
+    ],
+)
+def test_wrong_options_are_refused_before_anything_is_trained(
+    body: dict[str, Any], change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    shared = {**body["distill"], "student": "de-cos"}
+    (tmp_path / "recipe.yaml").write_text(
+        yaml.safe_dump({**body, "distill": shared, "grid": {"pairs": [64]}, **change})
+    )
+    done = run(tmp_path, "recipe.yaml", "--out", "grid")
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+    assert not (tmp_path / "grid").exists()
+
+
+def test_a_dry_run_prints_the_commands(body: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**body, "seeds": [0, 1]}))
+    lines = run(tmp_path, "recipe.yaml", "--out", "grid", "--dry-run").stdout.splitlines()
+    assert len(lines) == 4
+    assert all(line.startswith("pairstill distill --tuples tuples") for line in lines)
+    assert not (tmp_path / "grid").exists()
