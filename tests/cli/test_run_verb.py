@@ -43,10 +43,10 @@ def body(base: Path) -> dict[str, Any]:
 
 def test_a_grid_is_trained_evaluated_and_resumed(tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path) -> None:
     tuple_set.save(tmp_path / "tuples")
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(body))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(sort_keys=False, data=body))
     first = run(tmp_path, "recipe.yaml", "--out", "grid")
     assert first.returncode == 0, first.stderr
-    rows = list(csv.DictReader((tmp_path / "grid" / "grid.csv").open()))
+    rows = list(csv.DictReader((tmp_path / "grid" / "grid.csv").read_text().splitlines()))
     assert [(row["student"], row["set.pooling"], row["pairs"]) for row in rows] == [
         ("DE-Cos", "pooling mean", "64"), ("DE-FFNN", "pooling mean", "64"),
     ]  # fmt: skip
@@ -71,12 +71,14 @@ def test_a_cell_that_fails_is_said_and_the_others_are_kept(
 ) -> None:
     tuple_set.save(tmp_path / "tuples")
     cells = {"good": {"student": "de-cos"}, "bad": {"student": "de-cos", "base": "./no-such-base"}}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**body, "grid": {"base": cells}}))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(sort_keys=False, data={**body, "grid": {"base": cells}}))
     done = run(tmp_path, "recipe.yaml", "--out", "grid")
     assert done.returncode == 2
     assert "the folder of the base does not exist" in done.stderr
     assert "1 of 2 trainings failed: 'bad' (seed 0)" in done.stderr
-    assert [row["base"] for row in csv.DictReader((tmp_path / "grid" / "grid.csv").open())] == ["good"]
+    assert [row["base"] for row in csv.DictReader((tmp_path / "grid" / "grid.csv").read_text().splitlines())] == [
+        "good"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ def test_wrong_options_are_refused_before_anything_is_trained(
 ) -> None:
     shared = {**body["distill"], "student": "de-cos"}
     (tmp_path / "recipe.yaml").write_text(
-        yaml.safe_dump({**body, "distill": shared, "grid": {"pairs": [64]}, **change})
+        yaml.safe_dump(sort_keys=False, data={**body, "distill": shared, "grid": {"pairs": [64]}, **change})
     )
     done = run(tmp_path, "recipe.yaml", "--out", "grid")
     assert done.returncode == 2
@@ -103,7 +105,7 @@ def test_wrong_options_are_refused_before_anything_is_trained(
 
 
 def test_a_dry_run_prints_the_commands(body: dict[str, Any], tmp_path: Path) -> None:
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**body, "seeds": [0, 1]}))
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(sort_keys=False, data={**body, "seeds": [0, 1]}))
     lines = run(tmp_path, "recipe.yaml", "--out", "grid", "--dry-run").stdout.splitlines()
     assert len(lines) == 4
     assert all(line.startswith("pairstill distill --tuples tuples") for line in lines)

@@ -10,6 +10,9 @@ import typer
 
 from pairstill.errors import InputError
 
+USAGE_ERROR: Any = typer.BadParameter.__base__
+"""What a parser raises: click's class, or that of the copy inside newer versions of typer."""
+
 
 def run(
     recipe: Annotated[Path, typer.Argument(help="YAML file: title, distill, grid, evaluate, seeds.")],
@@ -59,15 +62,13 @@ def _evaluation(recipe: Any, student: Path, out: Path) -> list[str]:
 
 def _check(verb: str, command: list[str], what: str, recipe: Path) -> None:
     """Let the verb's own parser, and the student's, read a cell before the first one is trained."""
-    import click
-
     from pairstill.cli.app import app
 
     group: Any = typer.main.get_command(app)
     try:
         with group.commands[verb].make_context(verb, command[1:]) as context:
             values = context.params
-    except click.ClickException as error:
+    except USAGE_ERROR as error:
         raise InputError(
             f"{what} cannot be run: {error.format_message()}", file=recipe, expected=f"options of `pairstill {verb}`"
         ) from None
