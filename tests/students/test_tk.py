@@ -124,6 +124,7 @@ def test_words_may_hold_spaces(tmp_path: Path) -> None:
 
 BAD = {
     "a line that is short": (["red 1 2 3 4", "shoe 1 2 3"], r"glove\.txt, row 2: the line has 4 parts\. Expected: a word and 4"),
+    "a line that is long": (["red 1 2 3 4", "shoe 1 2 3 4 5"], r"row 2: the line has 6 parts\. Expected: a word and 4"),
     "a word": (["red 1 2 3 4", "shoe 1 2 x 3"], r"row 2: 'x' is no number\. Expected: a word and 4 numbers"),
     "an infinite number": (["red 1 2 3 4", "shoe 1 2 inf 3"], "row 2: the vector has a number that is not finite"),
     "an empty line": (["red 1 2 3 4", "", "shoe 1 2 3 4"], "row 2: the line has 0 parts"),

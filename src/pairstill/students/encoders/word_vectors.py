@@ -44,7 +44,7 @@ def read_word_vectors(path: str | Path, wanted: Callable[[int, str], bool]) -> t
             if number == 0:
                 dim = _first_dim(line, path)
             parts = line.rstrip(" ").rsplit(" ", dim)
-            if len(parts) != dim + 1 or not parts[0]:
+            if len(parts) != dim + 1 or not parts[0] or (" " in parts[0] and _is_number(parts[0].rsplit(" ", 1)[1])):
                 raise InputError(
                     f"the line has {len(line.split())} parts", file=path, row=number + 1,
                     expected=f"a word and {dim} numbers, as on the first line",
