@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pairstill.scoring import kernels
+from pairstill.scoring import token_kernels
 from pairstill.scoring.fast_heads.linear import as_array
 from pairstill.students.heads.base import Head
 from pairstill.students.heads.calibration import Calibration
@@ -75,7 +75,7 @@ class FastMaxSimHead(FastTokenHead):
         self, left: PreparedTokens, right: PreparedTokens, first: np.ndarray, second: np.ndarray, out: np.ndarray
     ) -> None:
         """Sums of maxima."""
-        kernels.sum_of_maxima(left.vectors, left.lengths, right.vectors, right.lengths, first, second, out)
+        token_kernels.sum_of_maxima(left.vectors, left.lengths, right.vectors, right.lengths, first, second, out)
 
 
 class FastKernelHead(FastTokenHead):
@@ -93,7 +93,7 @@ class FastKernelHead(FastTokenHead):
         self, left: PreparedTokens, right: PreparedTokens, first: np.ndarray, second: np.ndarray, out: np.ndarray
     ) -> None:
         """Kernels of the cosines."""
-        kernels.pool_kernels(
+        token_kernels.pool_kernels(
             left.vectors, left.lengths, right.vectors, right.lengths, first, second, *self.numbers, WIDTH, out
         )
 
@@ -106,7 +106,7 @@ class FastPolyHead(FastTokenHead):
     ) -> None:
         """Attention over the contexts."""
         temperature = self.head.temperature
-        kernels.attend_contexts(left.vectors, left.lengths, right.vectors, first, second, temperature, out)
+        token_kernels.attend_contexts(left.vectors, left.lengths, right.vectors, first, second, temperature, out)
 
 
 def fast_token_head(head: Head, dtype: torch.dtype) -> FastTokenHead:
