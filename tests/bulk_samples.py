@@ -26,6 +26,11 @@ SETTINGS: dict[str, tuple[str, dict[str, Any]]] = {
         {"keep": [2, 3, 4], "projection": 8, "field_count": 3, "outputs": 3, "head": {"widths": [16]}},
     ),
     "cross-encoder": ("cross-encoder", {}),
+    "bert-dot": ("bert-dot", {}),
+    "colbert": ("colbert", {"projection": 8, "query_masks": 2}),
+    "poly-encoder": ("poly-encoder", {"contexts": 3}),
+    "prettr": ("prettr", {"split": 1, "compression": 8}),
+    "tk": ("tk", {"intermediate": 24}),
 }  # fmt: skip
 
 

@@ -62,6 +62,12 @@ class Representation(Generic[Array]):
             scales=None if self.scales is None else _widened(self.scales, missing),
         )
 
+    def trimmed(self) -> Representation[Array]:
+        """Without the columns that are padding in every item, as a ragged store hands over these items."""
+        width = max(int(self.lengths.max()), 1) if len(self) else 1
+        scales = None if self.scales is None else self.scales[:, :width]
+        return replace(self, vectors=self.vectors[:, :width], scales=scales)
+
     def bytes_per_item(self) -> int:
         """Bytes that one item occupies, its length not counted."""
         return sum(

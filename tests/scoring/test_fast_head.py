@@ -23,6 +23,8 @@ from pairstill.students.persistence import parse_config
 ITEMS = 40
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "de-cos": ("de-cos", {}),
+    "bert-dot": ("bert-dot", {}),
+    "bert-dot as published": ("bert-dot", {"pooling": "cls", "projection": 8, "scaled": False}),
     "de-ffnn": ("de-ffnn", {}),
     "dipair-ffnn": ("dipair-ffnn", {"keep": [2, 4], "projection": 8, "head": {"widths": [16, 12, 8], "activation": "gelu"}}),
     "dipair-ffnn, one hidden layer": ("dipair-ffnn", {"keep": [3], "projection": 8, "head": {"widths": [16]}}),

@@ -18,6 +18,10 @@ from tiny import FAMILIES, WORDS, tiny_base
 PAIRS = [("w1 w2 w3", "w3"), ("w4", "w5 w6 w7 w8 w9 w10 w11"), ("w1 w2 w3", " ".join(WORDS)), ("", "w9")]
 SMALL_HEAD = {"intermediate": 24}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
+    "bert-dot": ("bert-dot", {}),
+    "bert-dot on CLS, projected": ("bert-dot", {"pooling": "cls", "projection": 8, "scaled": False}),
+    "colbert": ("colbert", {}),
+    "colbert, short": ("colbert", {"projection": 8, "projection_bias": False, "normalise": True, "query_length": 12, "attend_to_masks": False}),
     "cross-encoder": ("cross-encoder", {"encoder": {"max_lengths": [20]}}),
     "cross-encoder of three": ("cross-encoder", {"encoder": {"max_lengths": [24]}, "field_count": 3}),
     "cross-encoder for classes": ("cross-encoder", {"encoder": {"max_lengths": [20]}, "outputs": 3}),
@@ -41,6 +45,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "dipair-tsf with a deep head": (
         "dipair-tsf", {"keep": [2, 3], "projection": 8, "shared_projection": True, "head": {"layers": 3, "attention_heads": 2, "intermediate": 24}},
     ),
+    "poly-encoder": ("poly-encoder", {"contexts": 4}),
+    "poly-encoder on first tokens": ("poly-encoder", {"contexts": 4, "context_from": "first", "pooling": "cls", "attention": "scaled", "scaled": False}),
+    "prettr": ("prettr", {"split": 1}),
+    "prettr, compressed, one layer joined": ("prettr", {"split": 2, "compression": 8}),
+    "prettr of three for classes": ("prettr", {"split": 1, "compression": 8, "field_count": 3, "outputs": 3}),
+    "tk": ("tk", {"intermediate": 24}),
+    "tk without the second sum": ("tk", {"intermediate": 24, "layers": 1, "attention_heads": 2, "length_normalised": False}),
 }  # fmt: skip
 
 
@@ -165,6 +176,21 @@ def test_multiply_adds_are_those_of_the_paper(base: Path) -> None:
     [
         ("de-cos", {"outputs": 3}, "compares two vectors and gives one number"),
         ("de-cos", {"field_count": 3}, "compares two vectors and gives one number"),
+        ("bert-dot", {"outputs": 2}, "a dot product compares two texts and gives one number; 2 fields and 2 outputs"),
+        ("colbert", {"outputs": 3}, "MaxSim compares two texts and gives one number"),
+        ("colbert", {"query_masks": -1}, "'query_masks' of 'colbert' is -1"),
+        ("colbert", {"query_length": 200}, "filled up to 200 tokens and cut at 128"),
+        ("colbert", {"markers": True}, r"no \[unused0\]"),
+        ("colbert", {"encoder": {"max_lengths": [10]}}, "10 of which are special ones"),
+        ("poly-encoder", {"outputs": 2}, "a poly-encoder compares two texts and gives one number"),
+        ("poly-encoder", {"output_scaling": 0.0}, "'output_scaling' of 'poly-encoder' is 0.0"),
+        ("poly-encoder", {"context_from": "first", "contexts": 200}, "200 are to be kept"),
+        ("prettr", {"split": 3}, "3 layers are to read the texts apart, of 3. Expected: a split of 1 to 2"),
+        ("prettr", {"encoder": {"max_lengths": [60, 101]}}, "161 tokens together. Expected: at most 160"),
+        ("tk", {"outputs": 2}, "kernel pooling compares two texts and gives one number"),
+        ("tk", {"second_offset": -1}, "'second_offset' of 'tk' is -1"),
+        ("tk", {"attention_heads": 5}, "5 attention heads do not divide the dimension 32"),
+        ("tk", {"encoder": {"word_vectors": "/no/such/file"}}, "word vectors does not exist"),
         ("dipair-tsf", {"kep": [4]}, "Did you mean 'keep'"),
         ("dipair-tsf", {"head": {"layer": 2}}, "Did you mean 'head.layers'"),
         ("dipair-tsf", {"head": {"layers": "many"}}, "'head.layers' of 'dipair-tsf' is 'many'"),

@@ -71,23 +71,19 @@ def _student_setting(folder: Path, tuple_set: Any, split: str, most: int) -> Any
     """The head of a student and items of a split, encoded."""
     import numpy as np
 
-    from pairstill.errors import InputError
     from pairstill.evaluation.head_benchmark import HeadSetting
     from pairstill.students import load_student
-    from pairstill.students.dual_encoder import DualEncoder
 
     student = load_student(folder)
-    if not isinstance(student, DualEncoder):
-        raise InputError(f"a {student.name} has no head apart from its encoder", file=folder)
+    head, skip = student.eval().scoring_head() or (None, None)
     student.check_fields(tuple_set)
     index = tuple_set.split(split).index
     blocks = []
     for field in range(student.field_count):
         texts, rows = tuple_set.texts(field), np.unique(index[:, field])[:most]
         blocks.append(student.encode(field, [texts[row] for row in rows]))
-    return HeadSetting(
-        str(folder), student.eval().head, tuple(blocks), student.head.multiply_adds_per_pair(), student.skip
-    )
+    counted = student.multiply_adds_per_pair([float(one.lengths.mean()) for one in blocks])
+    return HeadSetting(str(folder), head, tuple(blocks), counted, skip, student)
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -9,7 +9,12 @@ import typer
 
 
 def distill(
-    student: Annotated[str, typer.Option(help="de-cos, de-ffnn, dipair-ffnn, dipair-tsf or cross-encoder.")],
+    student: Annotated[
+        str,
+        typer.Option(
+            help="bert-dot, colbert, cross-encoder, de-cos, de-ffnn, dipair-ffnn, dipair-tsf, poly-encoder, prettr or tk."
+        ),
+    ],
     tuples: Annotated[Path, typer.Option(help="Tuple set folder.")],
     out: Annotated[Path, typer.Option(help="Folder of the student.")],
     scores: Annotated[
@@ -50,8 +55,12 @@ def distill(
     batch_size: Annotated[int, typer.Option(help="Tuples of a step of stage 2.")] = 128,
     stage1_batch_size: Annotated[int, typer.Option(help="Tuples of a step of stage 1.")] = 256,
     learning_rate: Annotated[float, typer.Option(help="Of the base's parameters in stage 2.")] = 1e-4,
-    new_learning_rate: Annotated[float, typer.Option(help="Of new parameters in stage 2.")] = 3e-4,
-    stage1_learning_rate: Annotated[float, typer.Option(help="Of new parameters in stage 1.")] = 1e-3,
+    new_learning_rate: Annotated[
+        float | None, typer.Option(help="Of new parameters in stage 2; 3e-4, or the base's where they come from it.")
+    ] = None,
+    stage1_learning_rate: Annotated[
+        float | None, typer.Option(help="Of new parameters in stage 1; 1e-3, or the base's where they come from it.")
+    ] = None,
     cluster_rows: Annotated[int, typer.Option(help="Rows that share texts stand together in pieces of so many.")] = 8,
     average_decay: Annotated[
         float,
@@ -135,9 +144,14 @@ def distill(
             average_decay=average_decay or None,
         )  # fmt: skip
 
-    whole_model = learning_rate if not model.encoder_modules() else new_learning_rate
+    from_base = model.head_from_base or not model.encoder_modules()
+    new_rate, first_rate = (
+        given if given is not None else learning_rate if from_base else usual
+        for given, usual in ((new_learning_rate, 3e-4), (stage1_learning_rate, 1e-3))
+    )
+    whole_model = new_rate if model.encoder_modules() else learning_rate
     plan = DistillationPlan(
-        settings(stage1_pairs or pairs, stage1_batch_size, stage1_learning_rate, None, 1) if stages != "one" else None,
+        settings(stage1_pairs or pairs, stage1_batch_size, first_rate, None, 1) if stages != "one" else None,
         settings(pairs, batch_size, whole_model, learning_rate, cluster_rows) if stages != "first" else None,
     )
     work = out / "training"

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pairstill.representation import Representation
-from pairstill.students.dual_encoder import DualEncoder
 from pairstill.students.inference import precision_context
 
 if TYPE_CHECKING:
@@ -29,9 +28,9 @@ class Execution:
     """
 
     def __init__(self, student: Student, precision: str, *, fast: bool = True) -> None:
-        from pairstill.scoring.fast_head import FastHead, has_fast_form
+        from pairstill.scoring.fast_head import FastHead, runs_fast
 
-        usable = fast and isinstance(student, DualEncoder) and has_fast_form(student.head)
+        usable = fast and runs_fast(student)
         self.precision = precision
         self.head = FastHead.of(student, precision, threads=1) if usable else None
         self.student = student if usable else student.with_precision(precision)

@@ -11,20 +11,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pairstill.errors import InputError
 from pairstill.evaluation.bert_base import Scope, measure_bert_base
+from pairstill.evaluation.execution import Execution
 from pairstill.evaluation.timing import rates
 from pairstill.machine import best_precision
 from pairstill.machine import describe as describe_machine
 from pairstill.metrics.graded import kendall
 from pairstill.representation import Representation
-from pairstill.scoring.fast_head import FastHead
+from pairstill.scoring.fast_head import FastHead, has_fast_form
+from pairstill.students.base import Student
 from pairstill.students.heads.base import Head
 from pairstill.students.heads.cosine import CosineHead
 from pairstill.students.heads.feed_forward import FeedForwardHead, FeedForwardHeadConfig
 from pairstill.students.heads.similarity_skip import SimilaritySkip
 from pairstill.students.heads.transformer import TransformerHead, TransformerHeadConfig
+from pairstill.students.inference import map_blocks
 
 NEEDED_TAU = 0.99
+MOST_STUDENT_PAIRS, STUDENT_PAIRS = 2048, 64
+"""Of one repetition and of one call, where a student itself scores."""
 PEAK_SIZES = (1024, 2048, 4096)
 
 
@@ -34,17 +40,24 @@ class HeadSetting:
 
     Attributes:
         name: In the table.
-        head: The head.
+        head: The head; None where the student has none apart from its encoder.
         items: Per field, a block of items.
         skip: The student's similarity skip; None where there is none.
         multiply_adds: The yardstick: multiply-adds of a pair with nothing shared between pairs.
+        student: Scores where there is no head with a fast form; None for a head alone.
     """
 
     name: str
-    head: Head
+    head: Head | None
     items: tuple[Representation[np.ndarray], ...]
     multiply_adds: float
     skip: SimilaritySkip | None = None
+    student: Student | None = None
+
+    @property
+    def runs_fast(self) -> bool:
+        """Whether the head has a fast form."""
+        return self.head is not None and has_fast_form(self.head)
 
 
 def named_setting(name: str, items: int = 4096, seed: int = 0) -> HeadSetting:
@@ -127,20 +140,20 @@ def benchmark_head(
         under `precisions`; the conditions.
     """
     generator = np.random.default_rng(seed)
+    pairs = pairs if setting.runs_fast else min(pairs, MOST_STUDENT_PAIRS)
     index = np.stack([generator.integers(0, len(one), pairs) for one in setting.items], axis=1)
     if precisions is None:
         precisions = ["float32"]
         if best_precision() == "bfloat16":
-            precisions += ["bfloat16"] + (["int8"] if isinstance(setting.head, TransformerHead) else [])
+            wide = setting.runs_fast and isinstance(setting.head, TransformerHead)
+            precisions += ["bfloat16", "int8"] if wide else ["bfloat16"]
     measured: dict[str, dict[str, Any]] = {}
     reference: np.ndarray | None = None
     for precision in precisions:
-        head = FastHead(setting.head, setting.skip, precision)
-        prepared = [head.prepare(field, one) for field, one in enumerate(setting.items)]
-        head.calibrate(prepared, index)
-        logits = head.score(prepared, index)
+        score = _scorer(setting, precision, index)
+        logits = score()
         reference = logits if reference is None else reference
-        found = rates(partial(head.score, prepared, index), pairs, seconds, most=40)
+        found = rates(score, pairs, seconds, most=40)
         peak = matrix_peak(precision)
         rate = float(np.median(found))
         measured[precision] = {
@@ -181,15 +194,31 @@ def benchmark_head(
     }
 
 
+def _scorer(setting: HeadSetting, precision: str, index: np.ndarray) -> Callable[[], np.ndarray]:
+    """Scores all pairs, items prepared: by the fast head, or by the student on every core."""
+    if setting.runs_fast and setting.head is not None:
+        head = FastHead(setting.head, setting.skip, precision)
+        prepared = [head.prepare(field, one) for field, one in enumerate(setting.items)]
+        head.calibrate(prepared, index)
+        return partial(head.score, prepared, index)
+    if setting.student is None:
+        raise InputError(f"the head of '{setting.name}' has no fast form, and no student scores in its place")
+    execution = Execution(setting.student, precision)
+    with torch.inference_mode():
+        ready = [execution.prepare(field, one) for field, one in enumerate(setting.items)]
+    blocks = [torch.from_numpy(index[start : start + STUDENT_PAIRS]) for start in range(0, len(index), STUDENT_PAIRS)]
+    return lambda: np.concatenate(list(map_blocks(lambda block: execution.score(ready, block), blocks)))
+
+
 def plain_rate(setting: HeadSetting, index: np.ndarray, seconds: float) -> float:
     """Pairs per second of the head in its plain float32 form, at the best of four batch sizes.
 
     Plain: vectors are gathered, joined and put through ordinary layers, every position of every layer, with nothing
-    prepared: `transformers`' `BertEncoder` for a transformer head.
+    prepared: `transformers`' `BertEncoder` for a transformer head, the student's own graph where no plainer form is known.
     """
     rate = 0.0
     score = _plain(setting)
-    for batch in (64, 256, 1024, 4096):
+    for batch in (64, 256, 1024, 4096) if setting.runs_fast else (16, 64):
         part = torch.from_numpy(index[:batch])
         with torch.inference_mode():
             rate = max(rate, float(np.median(rates(partial(score, part), batch, seconds / 8, most=40))))
@@ -222,11 +251,32 @@ def _plain(setting: HeadSetting) -> Callable[[Tensor], Tensor]:
 
         return feed_forward
 
+    if not isinstance(head, CosineHead):
+        return _unprepared(setting)
+
     def cosine(index: Tensor) -> Tensor:
         left, right = (one[index[:, field], 0] for field, one in enumerate(vectors))
         return torch.cosine_similarity(left, right)
 
     return cosine
+
+
+def _unprepared(setting: HeadSetting) -> Callable[[Tensor], Tensor]:
+    """`prepare` and `score` of the head, or of the student, over items that are gathered for every pair."""
+    model: Any = setting.student if setting.head is None else setting.head
+    items = [one.map(torch.from_numpy) for one in setting.items]
+
+    def score(index: Tensor) -> Tensor:
+        prepared = []
+        for field, one in enumerate(items):
+            part = one.take(index[:, field])
+            prepared.append(
+                model.prepare(field, part) if setting.head is None else model.prepare(field, part.vectors, part.lengths)
+            )
+        logits: Tensor = model.score(prepared, torch.arange(len(index))[:, None].expand(-1, len(items)))
+        return logits
+
+    return score
 
 
 def plain_transformer(head: TransformerHead) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -82,16 +82,11 @@ def _blocks(student: Student, pool: _Pool, index: np.ndarray, size: int) -> list
         for field in range(student.field_count):
             items, rows = np.unique(part[:, field], return_inverse=True)
             local.append(rows)
-            held.append(_trimmed(pool.representations[field].take(items)).map(torch.from_numpy))
+            block = pool.representations[field].take(items)
+            ragged = student.kept_vectors(field) is None
+            held.append((block.trimmed() if ragged else block).map(torch.from_numpy))
         found.append((held, torch.from_numpy(np.stack(local, axis=1))))
     return found
-
-
-def _trimmed(block: Representation[np.ndarray]) -> Representation[np.ndarray]:
-    """Token ids without columns that are padding in the whole block; vectors keep their fixed slots."""
-    if block.vectors.ndim != 2:
-        return block
-    return replace(block, vectors=block.vectors[:, : max(int(block.lengths.max(initial=1)), 1)])
 
 
 def _runner(execution: Execution, blocks: Sequence[tuple[list[Any], Any]]) -> Callable[[], np.ndarray]:

@@ -17,12 +17,11 @@ from pairstill.files import MANIFEST, write_json
 from pairstill.machine import describe
 from pairstill.representation import Representation
 from pairstill.scoring.bulk.scorer import prepared_fingerprint
-from pairstill.scoring.fast_head import FastHead, has_fast_form
+from pairstill.scoring.fast_head import FastHead, runs_fast
 from pairstill.store import RepresentationStore, StoreChanges, compact, content_hashes, update_store, write_store
 from pairstill.store.ids import Ids, as_ids, hash_ids
 from pairstill.store.writer import SHARD_ROWS
 from pairstill.students import Student
-from pairstill.students.dual_encoder import DualEncoder
 from pairstill.students.fingerprints import representation_fingerprint
 
 ENCODING_FILE = "encoding.json"
@@ -147,7 +146,7 @@ def compact_store(folder: str | Path, progress: Callable[[int, int], None] | Non
 
 
 def _prepared_head(student: Student, dtype: str) -> tuple[FastHead, str]:
-    if not isinstance(student, DualEncoder) or not has_fast_form(student.head):
+    if not runs_fast(student):
         raise InputError(f"a {student.name} has no part that is prepared once per item", fix="Leave out --prepared")
     if dtype not in ("float32", "bfloat16"):
         raise InputError(

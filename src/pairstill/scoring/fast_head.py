@@ -14,12 +14,14 @@ from pairstill.errors import InputError
 from pairstill.representation import Representation
 from pairstill.scoring import kernels
 from pairstill.scoring.fast_heads.cosine import FastCosineHead, normalised
+from pairstill.scoring.fast_heads.dot import FastDotHead
 from pairstill.scoring.fast_heads.feed_forward import FastFeedForwardHead
+from pairstill.scoring.fast_heads.tokens import TOKEN_HEADS, fast_token_head
 from pairstill.scoring.fast_heads.transformer import FastTransformerHead
 from pairstill.students.base import Student
-from pairstill.students.dual_encoder import DualEncoder
 from pairstill.students.heads.base import Head
 from pairstill.students.heads.cosine import CosineHead
+from pairstill.students.heads.dot import DotHead
 from pairstill.students.heads.feed_forward import FeedForwardHead
 from pairstill.students.heads.similarity_skip import SimilaritySkip
 from pairstill.students.heads.transformer import TransformerHead
@@ -87,6 +89,10 @@ class FastHead:
                 self.head = FastFeedForwardHead(head, self.dtype)
             elif isinstance(head, CosineHead):
                 self.head = FastCosineHead(head, self.dtype)
+            elif isinstance(head, DotHead):
+                self.head = FastDotHead(head, self.dtype)
+            elif isinstance(head, TOKEN_HEADS):
+                self.head = fast_token_head(head, self.dtype)
         self.outputs: int = self.head.outputs
         self.pairs = () if skip is None else skip.pairs
         self.scales = None if skip is None else skip.scale.detach().float().numpy()
@@ -99,11 +105,12 @@ class FastHead:
         Raises:
             InputError: As the constructor; or the student has no head apart from its encoder.
         """
-        if not isinstance(student, DualEncoder):
+        parts = student.eval().scoring_head()
+        if parts is None:
             raise InputError(
                 f"a {student.name} has no head apart from its encoder", fix="Score with the student itself"
             )
-        return cls(student.eval().head, student.skip, precision, threads)
+        return cls(*parts, precision, threads)
 
     def prepare(self, field: int, representation: Representation[Any]) -> FastPrepared:
         """What depends on one item alone, of a block of items in any precision that can be stored.
@@ -167,7 +174,8 @@ class FastHead:
         named: dict[str, Any] = {name: array for name, array in arrays.items() if name != "similarity"}
         kind = self.head.prepared_type
         if "lengths" in (one.name for one in fields(kind)):
-            named["lengths"] = np.minimum(lengths, named["packs"].shape[2])
+            kept = named["packs"].shape[2] if "packs" in named else named["vectors"].shape[1]
+            named["lengths"] = np.minimum(lengths, kept)
         return FastPrepared(kind(**named), arrays.get("similarity") if self.scales is not None else None)
 
     def _one_thread(self, prepared: Sequence[FastPrepared], index: np.ndarray) -> np.ndarray:
@@ -183,11 +191,17 @@ class FastHead:
         return logits
 
 
+def runs_fast(student: Student) -> bool:
+    """Whether a student has a head apart from its encoder, and that a fast form."""
+    parts = student.scoring_head()
+    return parts is not None and has_fast_form(parts[0])
+
+
 def has_fast_form(head: nn.Module) -> bool:
-    """Cosine, feed-forward, and transformers of 2 layers and 1 attention head have one."""
+    """All heads have one, but for transformers of other than 2 layers and 1 attention head."""
     if isinstance(head, TransformerHead):
         return FastTransformerHead.supports(head)
-    return isinstance(head, FeedForwardHead | CosineHead)
+    return isinstance(head, (FeedForwardHead, CosineHead, DotHead, *TOKEN_HEADS))
 
 
 def _tensor(array: Any) -> torch.Tensor:

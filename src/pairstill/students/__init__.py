@@ -1,15 +1,25 @@
 """Models that score a tuple in three steps: `encode`, `prepare`, `score`."""
 
 from pairstill.students.base import Prepared, Student
+from pairstill.students.bert_dot import BERTDot, BERTDotConfig
+from pairstill.students.colbert import ColBERT, ColBERTConfig
 from pairstill.students.cross_encoder import CrossEncoder, CrossEncoderConfig
 from pairstill.students.de_cos import DECos, DECosConfig
 from pairstill.students.de_ffnn import DEFFNN, DEFFNNConfig
 from pairstill.students.dipair_ffnn import DiPairFFNN, DiPairFFNNConfig
 from pairstill.students.dipair_tsf import DiPairTSF, DiPairTSFConfig
 from pairstill.students.persistence import load_student, make_student
+from pairstill.students.poly_encoder import PolyEncoder, PolyEncoderConfig
+from pairstill.students.prettr import PreTTR, PreTTRConfig
+from pairstill.students.tk import TK, TKConfig
 
 __all__ = [
     "DEFFNN",
+    "TK",
+    "BERTDot",
+    "BERTDotConfig",
+    "ColBERT",
+    "ColBERTConfig",
     "CrossEncoder",
     "CrossEncoderConfig",
     "DECos",
@@ -19,8 +29,13 @@ __all__ = [
     "DiPairFFNNConfig",
     "DiPairTSF",
     "DiPairTSFConfig",
+    "PolyEncoder",
+    "PolyEncoderConfig",
+    "PreTTR",
+    "PreTTRConfig",
     "Prepared",
     "Student",
+    "TKConfig",
     "load_student",
     "make_student",
 ]

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -19,6 +19,10 @@ from pairstill.students.encoders.pretrained import load_tokenizer, tokenize
 from pairstill.students.inference import map_blocks, precision_context, with_precision
 from pairstill.tokens.ragged import RaggedTokens, length_batches
 from pairstill.tuples import Tuples, TupleSet
+
+if TYPE_CHECKING:
+    from pairstill.students.heads.base import Head
+    from pairstill.students.heads.similarity_skip import SimilaritySkip
 
 Prepared = Mapping[str, Tensor]
 """What `prepare` gives for one field: tensors whose first dimension counts items."""
@@ -44,12 +48,14 @@ class Student(nn.Module, CrossEncoderInterface):
         field_count: How many texts a tuple has.
         outputs: How many logits a tuple gets.
         single_vector: Whether one vector is kept per item, so that nearest-neighbour search applies.
+        head_from_base: Whether what is paid per tuple comes from the base, too, and wants its learning rate.
         max_lengths: Per field, at most so many tokens are read, special ones counted.
         card: Text of the model card that the student was saved with; None for a new one.
     """
 
     name: ClassVar[str]
     single_vector: ClassVar[bool] = False
+    head_from_base: ClassVar[bool] = False
 
     def __init__(self, config: Any, tokenizer: Any) -> None:
         super().__init__()
@@ -133,6 +139,10 @@ class Student(nn.Module, CrossEncoderInterface):
         del field
         return None
 
+    def encoder_vectors(self, field: int) -> int | None:
+        """As `kept_vectors`, of `encoder_outputs`: what stage 1 of training stores."""
+        return self.kept_vectors(field)
+
     def encoder_model_config(self) -> dict[str, Any] | None:
         """The configuration that rebuilds a pretrained encoder without its base; None where there is none."""
         return None
@@ -145,6 +155,10 @@ class Student(nn.Module, CrossEncoderInterface):
     def encoding_settings(self, field: int) -> Sequence[Any]:
         """What else `encode` of a field depends on, as JSON has it: lengths, what is kept."""
         return [self.name, asdict(self.config), self.max_lengths[field]]
+
+    def scoring_head(self) -> tuple[Head, SimilaritySkip | None] | None:
+        """The head, and its skip where there is one, to be executed by themselves; None where a head cannot be had apart."""
+        return None
 
     def score_buckets(self, prepared: Sequence[Prepared], index: Tensor) -> Tensor:
         """As `score`; a student whose cost depends on the joined length splits the tuples by it."""
@@ -309,8 +323,10 @@ class Student(nn.Module, CrossEncoderInterface):
                 with torch.inference_mode(), precision_context(precision, self.device.type):
                     for field in range(self.field_count):
                         rows, local[:, field] = np.unique(part[:, field], return_inverse=True)
-                        prepared.append(self.prepare(field, representations[field].take(rows)))
-                    logits = self.score(prepared, torch.from_numpy(local).to(self.device))
+                        items = representations[field].take(rows)
+                        ragged = self.kept_vectors(field) is None
+                        prepared.append(self.prepare(field, items.trimmed() if ragged else items))
+                    logits = self.score_buckets(prepared, torch.from_numpy(local).to(self.device))
                 out[start : start + block] = logits.float().cpu().numpy()
                 if progress is not None:
                     progress(min(start + block, len(index)), len(index))

@@ -29,6 +29,7 @@ class DualEncoder(Student):
         keeps: Per field, which token vectors are kept.
         projection: Dimension D; None keeps the encoder's.
         shared_projection: One projection for all fields, or one each.
+        projection_bias: Whether projections have a bias.
         similarity_skip: Add the base's own cosine to the logit; the head's last layer then starts at zero.
     """
 
@@ -41,6 +42,7 @@ class DualEncoder(Student):
         *,
         projection: int | None = None,
         shared_projection: bool = False,
+        projection_bias: bool = True,
         similarity_skip: bool = False,
     ) -> None:
         super().__init__(config, tokenizer)
@@ -56,12 +58,15 @@ class DualEncoder(Student):
         hidden = encoders[0].hidden_size
         self.dim = projection or hidden
         self.projections = nn.ModuleList(
-            nn.Linear(hidden, projection) for _ in range(1 if shared_projection else self.field_count) if projection
+            nn.Linear(hidden, projection, projection_bias)
+            for _ in range(1 if shared_projection else self.field_count)
+            if projection
         )
         for layer in self.projections:
             # Lengths of the projected vectors are about those of the encoder's.
             nn.init.orthogonal_(layer.weight)  # type: ignore[arg-type]
-            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+            if projection_bias:
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
         self.skip = SimilaritySkip(self.field_count, self.outputs) if similarity_skip else None
         self.head = self.make_head()
         if self.skip is not None:
@@ -76,7 +81,9 @@ class DualEncoder(Student):
         return list(self.encoders)
 
     def kept_vectors(self, field: int) -> int | None:
-        """Slots; a shorter text leaves some of them empty."""
+        """Slots, of which a shorter text leaves some empty; None where every token is kept."""
+        if self.keeps[field].take == "all":
+            return None
         return 1 if self.keeps[field].take == "mean" else self.keeps[field].tokens
 
     def encoder_model_config(self) -> dict[str, Any]:
@@ -93,6 +100,10 @@ class DualEncoder(Student):
     def encoding_settings(self, field: int) -> Sequence[Any]:
         """What is kept of how many tokens, and whether the skip's vector is."""
         return [asdict(self.keeps[field]), self.max_lengths[field], self.skip is not None]
+
+    def scoring_head(self) -> tuple[Head, SimilaritySkip | None]:
+        """The head and the skip."""
+        return self.head, self.skip
 
     def encoder(self, field: int) -> TransformerEncoder:
         """The encoder of a field."""
@@ -135,15 +146,19 @@ class DualEncoder(Student):
     def multiply_adds_per_item(self, field: int, length: float) -> float:
         """Encoder and projection."""
         encoder = self.encoder(field)
-        projected = self.keeps[field].tokens * encoder.hidden_size * self.dim if len(self.projections) else 0
+        projected = self._kept(field, length) * encoder.hidden_size * self.dim if len(self.projections) else 0
         return encoder.multiply_adds(length) + projected
 
     def bytes_per_item(self, field: int, length: float) -> float:
-        """Kept vectors in float32, all slots (fixed stride), plus the skip's vector."""
-        del length
+        """Kept vectors in float32, all slots (fixed stride) or every token (ragged), plus the skip's vector."""
         keep, encoder = self.keeps[field], self.encoder(field)
         own_vector = self.skip is not None and keep.take != "mean"
-        return 4.0 * ((self.kept_vectors(field) or 0) * self.dim + (encoder.hidden_size if own_vector else 0))
+        return 4.0 * (self._kept(field, length) * self.dim + (encoder.hidden_size if own_vector else 0))
+
+    def _kept(self, field: int, length: float) -> float:
+        """How many vectors are kept of a text of so many tokens."""
+        kept = self.kept_vectors(field)
+        return min(length, self.max_lengths[field]) if kept is None else kept
 
 
 def load_encoders(

@@ -14,14 +14,22 @@ from pairstill import __version__
 from pairstill.errors import ArtefactError, InputError
 from pairstill.files import fingerprint_file, read_json, write_atomic, write_json, write_text
 from pairstill.students.base import Corpus, Student
+from pairstill.students.bert_dot import BERTDot
+from pairstill.students.colbert import ColBERT
 from pairstill.students.cross_encoder import CrossEncoder
 from pairstill.students.de_cos import DECos
 from pairstill.students.de_ffnn import DEFFNN
 from pairstill.students.dipair_ffnn import DiPairFFNN
 from pairstill.students.dipair_tsf import DiPairTSF
+from pairstill.students.poly_encoder import PolyEncoder
+from pairstill.students.prettr import PreTTR
+from pairstill.students.tk import TK
 
 FORMAT, FORMAT_VERSION = "pairstill/student", 1
-ARCHITECTURES: dict[str, type[Any]] = {one.name: one for one in (CrossEncoder, DECos, DEFFNN, DiPairFFNN, DiPairTSF)}
+ARCHITECTURES: dict[str, type[Any]] = {
+    one.name: one
+    for one in (BERTDot, ColBERT, CrossEncoder, DECos, DEFFNN, DiPairFFNN, DiPairTSF, PolyEncoder, PreTTR, TK)
+}
 """Every architecture by the name that configurations and the command line use."""
 
 

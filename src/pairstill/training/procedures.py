@@ -20,6 +20,7 @@ from pairstill.representation import Representation
 from pairstill.store import RepresentationStore, write_store
 from pairstill.students import CrossEncoder, Student
 from pairstill.students.dual_encoder import DualEncoder
+from pairstill.students.heads.calibration import Calibration
 from pairstill.students.heads.cosine import CosineHead
 from pairstill.students.persistence import state_fingerprint
 from pairstill.training.batches import Batches
@@ -260,7 +261,8 @@ def _store_field(
         return StoreSource(RepresentationStore.open(folder, fingerprint), places)
     store: RepresentationStore = write_store(
         folder, encode, len(items), encoder_fingerprint=fingerprint, field=tuple_set.field_names[field],
-        dtype="bfloat16" if precision == "bfloat16" else "float32", progress=progress,
+        dtype="bfloat16" if precision == "bfloat16" else "float32",
+        stride="ragged" if student.encoder_vectors(field) is None else "fixed", progress=progress,
     )  # fmt: skip
     return StoreSource(store, places)
 
@@ -280,10 +282,14 @@ def initialise_similarity(
     """Fit scale and bias of the cosine (the skip's, or the cosine head's) to a sample, by a few Newton-like steps.
 
     A learning rate that suits a network moves two numbers far too slowly, and a wrong scale makes the head learn to undo it.
+    A similarity whose encoders know nothing yet may fit better upside down; it keeps its start, so that near stays relevant.
     """
-    terms = [student.skip] if student.skip is not None else []
+    terms: list[torch.nn.Module] = [student.skip] if student.skip is not None else []
     if isinstance(student.head, CosineHead):
-        terms = [student.head]  # type: ignore[list-item]
+        terms = [student.head]
+    calibration = getattr(student.head, "calibration", None)
+    if isinstance(calibration, Calibration):
+        terms = [calibration]
     if not terms:
         return
     if loss.unit == "tuples":
@@ -301,7 +307,7 @@ def initialise_similarity(
         block = student.encode(field, [texts[item] for item in items])
         with torch.no_grad():
             prepared.append(student.prepare(field, block))
-    parameters = [one for term in terms for one in term.parameters(recurse=False)]
+    parameters: list[torch.Tensor] = [one for term in terms for one in term.parameters(recurse=False)]
     optimizer = torch.optim.LBFGS(parameters, max_iter=50, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
@@ -310,7 +316,11 @@ def initialise_similarity(
         torch.autograd.backward(value, inputs=parameters)
         return value
 
+    start = [one.detach().clone() for one in parameters]
     optimizer.step(closure)  # type: ignore[no-untyped-call]
+    if isinstance(terms[0], Calibration) and not terms[0].numbers()[0] > 0:
+        with torch.no_grad():
+            torch._foreach_copy_(parameters, start)
     student.zero_grad(set_to_none=True)
 
 

@@ -40,6 +40,8 @@ class TokenSource:
             return self._encode(student, field, items)
         batches = length_batches(lengths, bucket_budget(lengths), len(items))
         parts = [self._encode(student, field, items[rows]) for rows in batches]
+        width = max(part.vectors.shape[1] for part in parts)
+        parts = [part.padded(width) for part in parts]
         places = torch.from_numpy(np.argsort(np.concatenate(batches), kind="stable")).to(student.device)
         first = parts[0].arrays()
         return Representation(**{name: torch.cat([part.arrays()[name] for part in parts])[places] for name in first})

@@ -268,7 +268,11 @@ def _prepared_bytes(
     scorer = make_scorer(student, stores, settings)
     found = []
     for place in range(len(stores)):
-        rows = np.unique(sample[:, place])[:64]
+        rows = np.unique(sample[:, place])
+        if stores[place].stride == "ragged":
+            # Prepared items are as wide as the longest beside them.
+            rows = rows[np.argsort(-stores[place].lengths(rows), kind="stable")]
+        rows = rows[:64]
         found.append(scorer.prepared_bytes(scorer.prepare(place, rows)) / len(rows) + 8)
     return found
 

@@ -15,11 +15,10 @@ from pairstill.errors import ArtefactError, InputError
 from pairstill.files import fingerprint_json
 from pairstill.machine import set_threads
 from pairstill.representation import Representation
-from pairstill.scoring.fast_head import FastHead, has_fast_form
+from pairstill.scoring.fast_head import FastHead, runs_fast
 from pairstill.scoring.fast_heads.linear import as_array
 from pairstill.store import RepresentationStore
 from pairstill.students import Student, load_student
-from pairstill.students.dual_encoder import DualEncoder
 from pairstill.students.fingerprints import representation_fingerprint, student_fingerprint
 from pairstill.students.inference import precision_context
 
@@ -125,17 +124,19 @@ class FastScorer(Scorer):
 
     def _prepare(self, field: int, rows: np.ndarray) -> Any:
         out: dict[str, np.ndarray] = {}
-        lengths = np.empty(len(rows), np.int64)
+        lengths, store = np.empty(len(rows), np.int64), self.stores[field]
+        # Blocks of a ragged store are as wide as their longest item; together they take the width of the longest of all.
+        width = int(store.lengths(rows).max(initial=1)) if store.stride == "ragged" else 0
         for start in range(0, len(rows), BLOCK_ITEMS):
             part = rows[start : start + BLOCK_ITEMS]
-            arrays, lengths[start : start + len(part)] = self._block(field, part)
+            arrays, lengths[start : start + len(part)] = self._block(field, part, width)
             for name, array in arrays.items():
                 if name not in out:
                     out[name] = np.empty((len(rows), *array.shape[1:]), array.dtype)
                 out[name][start : start + len(part)] = array
         return self.head.from_arrays(out, lengths)
 
-    def _block(self, field: int, rows: np.ndarray) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
+    def _block(self, field: int, rows: np.ndarray, width: int) -> tuple[Mapping[str, np.ndarray], np.ndarray]:
         store = self.stores[field]
         if self.use_prepared[field]:
             lengths = store.lengths(rows)
@@ -144,7 +145,7 @@ class FastScorer(Scorer):
             return {name: as_array(tensor) for name, tensor in tensors.items()}, lengths
         items = store.gather_tensors(rows, torch.float32 if store.dtype == "int8" else None)
         self._check_lengths(field, rows, items.lengths)
-        return self.head.arrays(self.head.prepare(field, items)), items.lengths.numpy()
+        return self.head.arrays(self.head.prepare(field, items.padded(width))), items.lengths.numpy()
 
     def _score(self, prepared: Sequence[Any], index: np.ndarray) -> np.ndarray:
         return self.head.score(prepared, index)
@@ -178,7 +179,7 @@ def make_scorer(student: Student, stores: Sequence[RepresentationStore], setting
     Raises:
         InputError: The precision is not one of this head's.
     """
-    if isinstance(student, DualEncoder) and has_fast_form(student.head):
+    if runs_fast(student):
         head = FastHead.of(student, settings.precision, 1)
         if settings.calibration is not None:
             head.calibrate_to(settings.calibration)

@@ -38,12 +38,12 @@ class Keep:
     """Which token vectors are kept.
 
     Attributes:
-        tokens: How many (the paper's N or M); 1 with `first` is the CLS vector.
-        take: `first`, `last` (of the valid tokens), or `mean`: one vector, the mean over all of them.
+        tokens: How many (the paper's N or M); 1 with `first` is the CLS vector; with `all` the most that a text has.
+        take: `first`, `last` (of the valid tokens), `all`, or `mean`: one vector, the mean over all of them.
     """
 
     tokens: int
-    take: Literal["first", "last", "mean"] = "first"
+    take: Literal["first", "last", "mean", "all"] = "first"
 
 
 class TransformerEncoder(nn.Module):
@@ -72,19 +72,28 @@ class TransformerEncoder(nn.Module):
 
     def model_config(self) -> dict[str, Any]:
         """The configuration that `from_saved` takes."""
-        config: dict[str, Any] = self.model.config.to_diff_dict()  # type: ignore[union-attr, operator]
-        config["model_type"] = self.model.config.model_type  # type: ignore[union-attr]
-        return {
-            name: value for name, value in config.items() if name not in ("_name_or_path", "architectures", "dtype")
-        }
+        return saved_config(self.model.config)
 
-    def forward(self, ids: Tensor, lengths: Tensor, keep: Keep) -> Representation[Tensor]:
-        """Encode `(items, tokens)` ids; returns vectors `(items, keep.tokens, hidden)`, zero past each length."""
-        hidden = self.model(input_ids=ids, attention_mask=attention_mask(lengths, ids.shape[1])).last_hidden_state
+    def forward(
+        self, ids: Tensor, lengths: Tensor, keep: Keep, attended: Tensor | None = None
+    ) -> Representation[Tensor]:
+        """Encode `(items, tokens)` ids; returns vectors `(items, keep.tokens, hidden)`, zero past each length.
+
+        Args:
+            ids: Padded on the right.
+            lengths: `(items,)` valid tokens.
+            keep: What is returned; `all` gives as many columns as there are ids.
+            attended: `(items,)` how many of the tokens others attend to; None means all valid ones.
+        """
+        mask = attention_mask(lengths if attended is None else attended, ids.shape[1])
+        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
         similarity = mean_pool(hidden, lengths) if self.similarity else None
         if keep.take == "mean":
             pooled = similarity if similarity is not None else mean_pool(hidden, lengths)
             return Representation(pooled[:, None], torch.ones_like(lengths))
+        if keep.take == "all":
+            valid = attention_mask(lengths, ids.shape[1])[:, :, None].to(hidden.dtype)
+            return Representation((hidden * valid).float(), lengths, similarity)
         kept = lengths.clamp(max=keep.tokens)
         columns = torch.arange(keep.tokens, device=ids.device)
         places = columns.expand(len(ids), -1)
@@ -98,6 +107,13 @@ class TransformerEncoder(nn.Module):
     def multiply_adds(self, length: float) -> float:
         """Multiply-adds of one text of `length` tokens: matrix products and attention."""
         return transformer_multiply_adds(self.model.config, length)
+
+
+def saved_config(config: Any) -> dict[str, Any]:
+    """What rebuilds a transformer, from its configuration: see `encoder_from_config`."""
+    values: dict[str, Any] = config.to_diff_dict()
+    values["model_type"] = config.model_type
+    return {name: value for name, value in values.items() if name not in ("_name_or_path", "architectures", "dtype")}
 
 
 def transformer_multiply_adds(config: Any, length: float) -> float:
