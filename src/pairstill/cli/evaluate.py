@@ -78,7 +78,7 @@ def evaluate(
     for one in by or []:
         if one not in tuple_set.slices:
             raise unknown_slice(tuple_set, one)
-    relevance = _relevance(tuple_set, relevant_from, gain_levels)
+    relevance = relevance_of(tuple_set, relevant_from, gain_levels)
     for name, folder in named:
         _check_student(name, folder, tuple_set)
 
@@ -123,7 +123,8 @@ def _name_and_path(value: str, option: str, *, needs_name: bool = False, default
     return default or Path(value).resolve().name, value
 
 
-def _relevance(tuple_set: TupleSet, relevant_from: float | None, gain_levels: int | None) -> Any:
+def relevance_of(tuple_set: TupleSet, relevant_from: float | None, gain_levels: int | None) -> Any:
+    """How ranking metrics read labels, from the options; raises `InputError` where one is out of the labels' range."""
     from pairstill.metrics.base import Relevance
 
     how = Relevance.of(tuple_set.labels)

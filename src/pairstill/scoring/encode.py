@@ -128,7 +128,7 @@ def encode_store(
             field=name, dtype=dtype, stride="ragged" if ragged else "fixed", shard_rows=settings.shard_rows,
             block_rows=BLOCK_ITEMS, ids=array, content_hash=hashes,
             provenance={
-                "student": student.name, "field": field, "precision": settings.precision,
+                "student": student.name, "field": field, "precision": settings.precision, "similarity": _similarity(student),
                 "items": hashlib.sha256(hash_ids(array).tobytes() + hashes.tobytes()).hexdigest(),
             },
             prepare=prepare if head else None, prepared_fingerprint=mark, progress=progress,
@@ -170,6 +170,12 @@ def _check_same(store: RepresentationStore, settings: EncodeSettings, dtype: str
             else "the store has a prepared part" if mark is None else "the store's prepared part is of another head",
             file=store.folder, fix="Give --prepared as when it was written, or choose another folder",
         )  # fmt: skip
+
+
+def _similarity(student: Student) -> str | None:
+    """How search compares the vectors; None where their similarity is not the score."""
+    found = student.head.similarity() if isinstance(student, DualEncoder) else None
+    return found.metric if found is not None else None
 
 
 def _floats(array: np.ndarray) -> Any:
