@@ -13,6 +13,7 @@ from pairstill.cli.describe import describe
 from pairstill.cli.distill import distill
 from pairstill.cli.encode import encode
 from pairstill.cli.evaluate import evaluate
+from pairstill.cli.export import export
 from pairstill.cli.index import index
 from pairstill.cli.mine import mine
 from pairstill.cli.plan import plan
@@ -66,6 +67,7 @@ app.command()(score)
 app.command()(plan)
 app.command()(index)
 app.command()(search)
+app.command()(export)
 app.add_typer(bench, name="bench")
 app.add_typer(store, name="store")
 

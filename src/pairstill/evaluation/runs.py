@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from pairstill.errors import InputError
+from pairstill.files import write_json, write_parquet
 from pairstill.metrics.base import Relevance
 from pairstill.metrics.ranking import RankingMetric
 from pairstill.retrieval.run import Ranking
@@ -178,3 +180,29 @@ def measure_run(
         {name: len(values) for name, values in by_query.items()}, len(counted_queries - set(run)),
         float(np.mean(shares)) if shares else 0.0,
     )  # fmt: skip
+
+
+def write_run_qualities(folder: Path, found: Mapping[str, RunQuality], origins: Mapping[str, str]) -> None:
+    """Write `retrieval.json`, and `by-query.parquet`: run, query, and a column a metric, null where a query does not count.
+
+    Args:
+        folder: Made if it is not there.
+        found: Run -> quality, all by the same metrics.
+        origins: Run -> where it was read.
+    """
+    columns: dict[str, list[object]] = {"run": [], "query": []}
+    for name, quality in found.items():
+        for query in sorted(set().union(*quality.by_query.values())):
+            columns["run"].append(name)
+            columns["query"].append(query)
+            for metric, values in quality.by_query.items():
+                columns.setdefault(metric, []).append(values.get(query))
+    write_parquet(folder / "by-query.parquet", pa.table(columns))
+    runs = [
+        {
+            "name": name, "run": origins[name], "metrics": dict(quality.values), "queries": dict(quality.queries),
+            "missing": quality.missing, "judged": quality.judged,
+        }
+        for name, quality in found.items()
+    ]  # fmt: skip
+    write_json(folder / "retrieval.json", {"format": "pairstill/retrieval", "version": 1, "runs": runs})

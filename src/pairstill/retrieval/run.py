@@ -122,11 +122,18 @@ def read_run(path: Path) -> Ranking:
     return found
 
 
+def run_fields(path: Path) -> tuple[str, str] | None:
+    """Names of the queries' and the items' field, where the run says them: a folder does."""
+    if not path.is_dir():
+        return None
+    query, item = read_manifest(path, KIND, VERSION)["fields"]
+    return query, item
+
+
 def read_run_table(path: Path) -> pa.Table:
     """As `read_run`, as a table: ids of queries, ids of items, `score`."""
     if path.is_dir():
-        fields = read_manifest(path, KIND, VERSION)["fields"]
-        return read_parquet(path / PARQUET, [*fields, "score"])
+        return read_parquet(path / PARQUET, [*(run_fields(path) or ()), "score"])
     if not path.exists():
         raise InputError("the run does not exist", file=path, expected="a folder of `pairstill search`, or a TREC run")
     if path.suffix == ".parquet":

@@ -1,0 +1,185 @@
+"""Students as sentence-transformers folders that give the same scores there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from pairstill import __version__
+from pairstill.errors import InputError
+from pairstill.files import read_json, write_json, write_text
+from pairstill.students import CrossEncoder, Student
+from pairstill.students.dual_encoder import DualEncoder
+from pairstill.students.encoders.pretrained import quiet_loading
+from pairstill.students.persistence import write_weights
+
+NOTE_FILE, FORMAT, FORMAT_VERSION = "pairstill.json", "pairstill/exported-student", 1
+MODULES = {
+    "Transformer": "sentence_transformers.models.Transformer",
+    "Pooling": "sentence_transformers.models.Pooling",
+    "Dense": "sentence_transformers.models.Dense",
+    "Normalize": "sentence_transformers.models.Normalize",
+}
+"""Names by which every version of the library since 2.0 finds its modules."""
+IDENTITY, SIGMOID = "torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Sigmoid"
+
+
+@dataclass(frozen=True)
+class ExportedScore:
+    """How the student's logit follows from what the exported folder gives.
+
+    Attributes:
+        kind: Class of sentence-transformers that loads the folder.
+        gives: What that class gives: `cosine` or `dot` (`model.similarity`), or `logit` (`model.predict` without activation).
+        scale: logit = scale * what is given + bias.
+        bias: See `scale`.
+    """
+
+    kind: str
+    gives: str
+    scale: float = 1.0
+    bias: float = 0.0
+
+    def said(self) -> str:
+        """One sentence for people."""
+        if self.gives == "logit":
+            return "the student's logit is what the folder's classifier gives, before `predict` applies its activation"
+        return f"the student's logit is {self.scale:.9g} * {self.gives} {self.bias:+.9g}; `{self.kind}.similarity` gives the {self.gives}"
+
+
+def export_sentence_transformers(student: Student, folder: str | Path) -> ExportedScore:
+    """Write a folder that sentence-transformers loads as it is; the library itself is not needed.
+
+    What the library has no place for, the scale and bias of a similarity, stands in `pairstill.json` and the model card.
+
+    Args:
+        student: A cross-encoder of two texts, or a student that compares two vectors by cosine or dot product.
+        folder: Made if it is not there; must be empty.
+
+    Returns:
+        How the student's logit follows from the folder's score.
+
+    Raises:
+        InputError: The library has no such architecture, or the folder is not empty.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError("the output exists", file=folder, expected="a new or empty folder")
+    score = _cross_encoder(student, folder) if isinstance(student, CrossEncoder) else _bi_encoder(student, folder)
+    write_text(folder / "README.md", _card(student, score))
+    write_json(
+        folder / NOTE_FILE,
+        {
+            "format": FORMAT, "version": FORMAT_VERSION, "created_by": f"pairstill {__version__}", "architecture": student.name,
+            "config": asdict(student.config), "encoder_model": student.encoder_model_config(), "score": asdict(score),
+        },
+    )  # fmt: skip
+    return score
+
+
+def _cross_encoder(student: CrossEncoder, folder: Path) -> ExportedScore:
+    if student.field_count != 2:
+        raise InputError(
+            f"the cross-encoder joins {student.field_count} texts", expected="two, as sentence-transformers does"
+        )
+    _save_transformer(student.model, student.tokenizer, folder, {"max_seq_length": student.max_length})
+    _describe(folder, "CrossEncoder", {"activation_fn": SIGMOID if student.outputs == 1 else IDENTITY})
+    return ExportedScore("CrossEncoder", "logit")
+
+
+def _bi_encoder(student: Student, folder: Path) -> ExportedScore:
+    found = student.head.similarity() if isinstance(student, DualEncoder) else None
+    if not isinstance(student, DualEncoder) or found is None:
+        raise InputError(
+            f"sentence-transformers has no architecture like a {student.name}",
+            expected="a cross-encoder, or a student that compares two vectors by cosine or dot product, such as de-cos",
+        )
+    if len(student.encoders) > 1:
+        raise InputError(
+            "the student has an encoder of its own for each field, and a sentence-transformers folder has one",
+            expected="a student trained with a shared encoder",
+        )
+    lengths: dict[str, Any] = {"max_seq_length": max(student.max_lengths), "do_lower_case": False}
+    if len(set(student.max_lengths)) > 1:
+        lengths |= {"query_length": student.max_lengths[0], "document_length": student.max_lengths[1]}
+    encoder = student.encoder(0)
+    modules: list[tuple[str, dict[str, Any], Mapping[str, torch.Tensor]]] = []
+    pooling = "mean" if student.keeps[0].take == "mean" else "cls"
+    modules.append(("Pooling", _pooling(encoder.hidden_size, pooling), {}))
+    for layer in student.projections[:1]:
+        assert isinstance(layer, nn.Linear)
+        modules.append(
+            (
+                "Dense",
+                dense(layer, "sentence_embedding"),
+                {f"linear.{name}": one for name, one in layer.state_dict().items()},
+            )
+        )
+    if found.metric == "cosine":
+        modules.append(("Normalize", {}, {}))
+    _save_transformer(encoder.model, student.tokenizer, folder, lengths)
+    save_modules(folder, modules)
+    _describe(folder, "SentenceTransformer", {"similarity_fn_name": found.metric})
+    return ExportedScore("SentenceTransformer", found.metric, found.scale, found.bias)
+
+
+def save_modules(folder: Path, modules: Sequence[tuple[str, dict[str, Any], Mapping[str, torch.Tensor]]]) -> None:
+    """Write the modules behind the transformer, and `modules.json`."""
+    listed = [{"idx": 0, "name": "0", "path": "", "type": MODULES["Transformer"]}]
+    for number, (kind, config, weights) in enumerate(modules, start=1):
+        path = f"{number}_{kind}"
+        (folder / path).mkdir()
+        write_json(folder / path / "config.json", config)
+        if weights:
+            write_weights(folder / path / "model.safetensors", dict(weights))
+        listed.append({"idx": number, "name": str(number), "path": path, "type": MODULES[kind]})
+    write_json(folder / "modules.json", listed)
+
+
+def dense(layer: nn.Linear, name: str) -> dict[str, Any]:
+    """Configuration of a linear layer over the features of that name."""
+    return {
+        "in_features": layer.in_features, "out_features": layer.out_features, "bias": layer.bias is not None,
+        "activation_function": IDENTITY, "module_input_name": name, "module_output_name": name,
+    }  # fmt: skip
+
+
+def _pooling(dim: int, mode: str) -> dict[str, Any]:
+    """In the form that all versions read."""
+    flags = {
+        "cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens", "max": "pooling_mode_max_tokens",
+        "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    }  # fmt: skip
+    return {"word_embedding_dimension": dim, **{flag: name == mode for name, flag in flags.items()}}
+
+
+def _save_transformer(model: nn.Module, tokenizer: Any, folder: Path, settings: Mapping[str, Any]) -> None:
+    with quiet_loading(str(folder)):
+        model.save_pretrained(str(folder))  # type: ignore[operator]
+        tokenizer.save_pretrained(str(folder))
+    path = folder / "tokenizer_config.json"
+    write_json(path, {**read_json(path), "model_max_length": settings["max_seq_length"]})
+    write_json(folder / "sentence_bert_config.json", dict(settings))
+
+
+def _describe(folder: Path, kind: str, settings: Mapping[str, Any]) -> None:
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {"__version__": {}, "model_type": kind, "prompts": {}, "default_prompt_name": None, **settings},
+    )
+
+
+def _card(student: Student, score: ExportedScore) -> str:
+    use = (
+        'model = CrossEncoder("FOLDER")\nmodel.predict([("a query", "a text")])' if score.kind == "CrossEncoder"
+        else f'model = {score.kind}("FOLDER")\nmodel.similarity(model.encode_query(["a query"]), model.encode_document(["a text"]))'
+    )  # fmt: skip
+    return (
+        f"---\nlibrary_name: sentence-transformers\n---\n# {student.name}\n\nA Pairstill {__version__} student as a "
+        f"sentence-transformers `{score.kind}`: {score.said()}.\n\n```python\nfrom sentence_transformers import {score.kind}\n\n{use}\n```\n"
+    )
