@@ -43,7 +43,7 @@ def truth_of(student: Student) -> np.ndarray:
 
 @pytest.mark.parametrize("case", ["de-cos", "de-ffnn", "dipair-tsf", "without a fast form", "cross-encoder"])
 def test_every_item_and_candidates(base: Path, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("BLOCK_ITEMS", 6), ("BLOCK_QUERIES", 2), ("STUDENT_PAIRS", 5)):
+    for name, value in (("BLOCK_ITEMS", 6), ("BLOCK_QUERIES", 2)):
         monkeypatch.setattr(pairs, name, value)
     student = build(base, case)
     store = encode_store(student, 1, IDS, ITEMS, tmp_path, "item").store

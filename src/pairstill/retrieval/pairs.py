@@ -18,7 +18,6 @@ from pairstill.students.dual_encoder import DualEncoder
 
 BLOCK_ITEMS = 1024
 BLOCK_QUERIES = 64
-STUDENT_PAIRS = 1024
 
 Progress = Callable[[int, int], None]
 
@@ -62,13 +61,30 @@ class PairScorer:
             raise ArtefactError("the student gives a logit that is no finite number", fix="Look at student and store")
         return logits
 
+    def cross(self, queries: Representation[np.ndarray]) -> Callable[[Any, int], np.ndarray]:
+        """Prepare queries once; what comes back gives `(queries, items)` logits of so many prepared items."""
+        count = len(queries)
+        if self._fast is not None:
+            left = self.prepare(self.query_field, queries)
+
+            def all_at_once(items: Any, size: int) -> np.ndarray:
+                query, item = np.repeat(np.arange(count), size), np.tile(np.arange(size), count)
+                return self.score(left, items, query, item).reshape(count, size)
+
+            return all_at_once
+        lefts = [self.prepare(self.query_field, queries.take(slice(number, number + 1))) for number in range(count)]
+
+        def one_by_one(items: Any, size: int) -> np.ndarray:
+            # Whole rows of one query: MaxSim then compares it with all items in one product.
+            places = np.arange(size)
+            return np.stack([self.score(left, items, np.zeros_like(places), places) for left in lefts])
+
+        return one_by_one
+
     def _by_student(self, prepared: Sequence[Any], index: np.ndarray) -> np.ndarray:
-        out = np.empty(len(index), np.float32)
         with torch.inference_mode():
-            for start in range(0, len(index), STUDENT_PAIRS):
-                part = torch.from_numpy(index[start : start + STUDENT_PAIRS])
-                out[start : start + STUDENT_PAIRS] = self.student.score_buckets(prepared, part)[:, 0].float().numpy()
-        return out
+            logits: np.ndarray = self.student.score_buckets(prepared, torch.from_numpy(index))[:, 0].float().numpy()
+        return logits
 
 
 def check_two_fields(student: Student) -> None:
@@ -101,13 +117,13 @@ def search_all(
     depth, done, parts = min(depth, len(store)), 0, []
     for start in range(0, len(queries), BLOCK_QUERIES):
         block = queries.take(slice(start, start + BLOCK_QUERIES))
-        left, best = scorer.prepare(scorer.query_field, block), Best(len(block), depth, by_id)
+        logits_of, best = scorer.cross(block), Best(len(block), depth, by_id)
         for first in range(0, len(store), BLOCK_ITEMS):
             rows = np.arange(first, min(first + BLOCK_ITEMS, len(store)))
-            right = scorer.prepare(1 - scorer.query_field, store.gather_tensors(rows, torch.float32))
-            query, item = np.repeat(np.arange(len(block)), len(rows)), np.tile(np.arange(len(rows)), len(block))
-            best.add(query, rows[item], scorer.score(left, right, query, item))
-            done += len(block) * len(rows)
+            items = scorer.prepare(1 - scorer.query_field, store.gather_tensors(rows, torch.float32))
+            logits = logits_of(items, len(rows))
+            best.add(np.repeat(np.arange(len(block)), len(rows)), np.tile(rows, len(block)), logits.ravel())
+            done += logits.size
             if progress is not None:
                 progress(done // len(store), len(queries))
         parts.append(best.found())
