@@ -117,7 +117,7 @@ def test_a_cross_encoder_goes_there_and_back(base: Path, outputs: int, tmp_path:
 
 def test_the_verb_says_what_the_score_is(base: Path, tmp_path: Path) -> None:
     student = tiny_student(base, "de-cos")
-    student.head.set_scale(7.5, -2.25)
+    student.head.load_state_dict({"scale": torch.tensor(7.5), "bias": torch.tensor(-2.25)})
     student.save_pretrained(tmp_path / "student")
     done = CliRunner().invoke(app, ["export", "--student", str(tmp_path / "student"), "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.exception

@@ -54,7 +54,7 @@ def _exported(folder: Path) -> Student:
             expected=f"'{FORMAT}', at most {FORMAT_VERSION}", fix="Upgrade pairstill to read it",
         )  # fmt: skip
     try:
-        name, score = note["architecture"], note["score"]
+        name, head = note["architecture"], {key: torch.tensor(float(one)) for key, one in note["head"].items()}
         kind = architecture(name)
         student: Student = kind(parse_config(name, note["config"]), kind.read_tokenizer(folder), note["encoder_model"])
         if isinstance(student, CrossEncoder):
@@ -64,8 +64,8 @@ def _exported(folder: Path) -> Student:
         _load(student.encoder(0).model, folder / "model.safetensors")
         if len(student.projections):
             _load(student.projections[0], next(iter(sorted(folder.glob("*_Dense")))) / "model.safetensors", "linear.")
-        student.head.set_scale(float(score["scale"]), float(score["bias"]))
-    except (KeyError, TypeError, StopIteration) as error:
+        student.head.load_state_dict(head)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StopIteration) as error:
         raise ArtefactError(
             f"the export is damaged: {error!r}", file=folder / NOTE_FILE, fix="Export it again"
         ) from None
@@ -91,19 +91,22 @@ def _sentence_transformer(folder: Path) -> Student:
     cosine = similarity == "cosine" or kinds[-1] == "Normalize"
     base = modules[0][1]
     values: dict[str, Any] = {
-        "encoder": {"base": str(base), "max_lengths": _max_lengths(base)}, "pooling": _pooling(modules[1][1])
+        "encoder": {"base": str(base), "max_lengths": _max_lengths(base)}, "pooling": _pooling(modules[1][1]),
     }  # fmt: skip
     if "Dense" in kinds:
         place = modules[kinds.index("Dense")][1]
         values["projection"] = _dense_width(place, cosine)
     name = "de-cos" if cosine else "bert-dot"
+    if not cosine:
+        values["scaled"] = False
     if name not in ARCHITECTURES:
         raise InputError("the folder compares by dot product", file=folder, expected="cosine", fix=FIX)
     student = make_student(name, parse_config(name, values))
     assert isinstance(student, DualEncoder)
     if "Dense" in kinds:
         _load(student.projections[0], place / "model.safetensors", "linear.")
-    student.head.set_scale(1.0, 0.0)
+    if cosine:
+        student.head.load_state_dict({"scale": torch.tensor(1.0), "bias": torch.tensor(0.0)})
     return student.eval()
 
 

@@ -9,8 +9,6 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from pairstill.errors import InputError
-
 
 @dataclass(frozen=True)
 class Similarity:
@@ -51,14 +49,6 @@ class Head(nn.Module, ABC):
     def similarity(self) -> Similarity | None:
         """What search needs to know of a head that compares one vector an item; None for every other head."""
         return None
-
-    def set_scale(self, scale: float, bias: float) -> None:
-        """Set the scale and bias of a head that has a `similarity`.
-
-        Raises:
-            InputError: The head has none.
-        """
-        raise InputError("this head has no scale and bias")
 
     @abstractmethod
     def start_at_zero(self) -> None:

@@ -50,12 +50,6 @@ class CosineHead(Head):
         """The cosine with this head's scale and bias."""
         return Similarity("cosine", float(self.scale.detach()), float(self.bias.detach()))
 
-    def set_scale(self, scale: float, bias: float) -> None:
-        """Set scale and bias."""
-        with torch.no_grad():
-            self.scale.fill_(scale)
-            self.bias.fill_(bias)
-
     def start_at_zero(self) -> None:
         """Raise: a cosine needs no skip beside it."""
         raise InputError("a cosine head has no similarity skip: it is one", fix="Leave similarity_skip off")
