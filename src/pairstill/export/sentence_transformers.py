@@ -26,6 +26,7 @@ MODULES = {
     "Normalize": "sentence_transformers.models.Normalize",
 }
 """Names by which every version of the library since 2.0 finds its modules."""
+BI_ENCODERS = ("de-cos", "bert-dot")
 IDENTITY, SIGMOID = "torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Sigmoid"
 
 
@@ -72,11 +73,13 @@ def export_sentence_transformers(student: Student, folder: str | Path) -> Export
         raise InputError("the output exists", file=folder, expected="a new or empty folder")
     score = _cross_encoder(student, folder) if isinstance(student, CrossEncoder) else _bi_encoder(student, folder)
     write_text(folder / "README.md", _card(student, score))
+    head = student.head if isinstance(student, DualEncoder) else nn.Module()
     write_json(
         folder / NOTE_FILE,
         {
             "format": FORMAT, "version": FORMAT_VERSION, "created_by": f"pairstill {__version__}", "architecture": student.name,
             "config": asdict(student.config), "encoder_model": student.encoder_model_config(), "score": asdict(score),
+            "head": {name: float(one) for name, one in head.state_dict().items()},
         },
     )  # fmt: skip
     return score
@@ -94,10 +97,11 @@ def _cross_encoder(student: CrossEncoder, folder: Path) -> ExportedScore:
 
 def _bi_encoder(student: Student, folder: Path) -> ExportedScore:
     found = student.head.similarity() if isinstance(student, DualEncoder) else None
-    if not isinstance(student, DualEncoder) or found is None:
+    # TwinBERT compares by cosine, too, but its towers are its own.
+    if not isinstance(student, DualEncoder) or found is None or student.name not in BI_ENCODERS:
         raise InputError(
             f"sentence-transformers has no architecture like a {student.name}",
-            expected="a cross-encoder, or a student that compares two vectors by cosine or dot product, such as de-cos",
+            expected=f"cross-encoder, {' or '.join(BI_ENCODERS)}",
         )
     if len(student.encoders) > 1:
         raise InputError(
