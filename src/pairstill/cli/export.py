@@ -34,11 +34,10 @@ def export(
         return
 
     from pairstill.export import import_sentence_transformers
-    from pairstill.students.dual_encoder import DualEncoder
 
     model = import_sentence_transformers(student)
     model.save_pretrained(out)
-    found = model.head.similarity() if isinstance(model, DualEncoder) else None
+    found = model.similarity()
     said = "the logit is the classifier's" if isinstance(model, CrossEncoder) else ""
     if found is not None:
         said = f"the logit is {found.scale:.9g} * {found.metric} {found.bias:+.9g}"

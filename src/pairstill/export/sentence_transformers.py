@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from pairstill import __version__
 from pairstill.errors import InputError
+from pairstill.export import late_interaction
+from pairstill.export.modules import IDENTITY, Module, dense, pooling, save_modules
 from pairstill.files import read_json, write_json, write_text
 from pairstill.students import CrossEncoder, Student
 from pairstill.students.dual_encoder import DualEncoder
 from pairstill.students.encoders.pretrained import quiet_loading
-from pairstill.students.persistence import write_weights
 
 NOTE_FILE, FORMAT, FORMAT_VERSION = "pairstill.json", "pairstill/exported-student", 1
-MODULES = {
-    "Transformer": "sentence_transformers.models.Transformer",
-    "Pooling": "sentence_transformers.models.Pooling",
-    "Dense": "sentence_transformers.models.Dense",
-    "Normalize": "sentence_transformers.models.Normalize",
-}
-"""Names by which every version of the library since 2.0 finds its modules."""
 BI_ENCODERS = ("de-cos", "bert-dot")
-IDENTITY, SIGMOID = "torch.nn.modules.linear.Identity", "torch.nn.modules.activation.Sigmoid"
+LATE_INTERACTION = "colbert"
+SIGMOID = "torch.nn.modules.activation.Sigmoid"
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,7 @@ class ExportedScore:
 
     Attributes:
         kind: Class of sentence-transformers that loads the folder.
-        gives: What that class gives: `cosine` or `dot` (`model.similarity`), or `logit` (`model.predict` without activation).
+        gives: What that class gives: `cosine`, `dot` or `maxsim` (`model.similarity`), or `logit` (`model.predict` without activation).
         scale: logit = scale * what is given + bias.
         bias: See `scale`.
     """
@@ -59,7 +53,7 @@ def export_sentence_transformers(student: Student, folder: str | Path) -> Export
     What the library has no place for, the scale and bias of a similarity, stands in `pairstill.json` and the model card.
 
     Args:
-        student: A cross-encoder of two texts, or a student that compares two vectors by cosine or dot product.
+        student: A cross-encoder of two texts, a student that compares two vectors by cosine or dot product, or a ColBERT.
         folder: Made if it is not there; must be empty.
 
     Returns:
@@ -71,7 +65,7 @@ def export_sentence_transformers(student: Student, folder: str | Path) -> Export
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError("the output exists", file=folder, expected="a new or empty folder")
-    score = _cross_encoder(student, folder) if isinstance(student, CrossEncoder) else _bi_encoder(student, folder)
+    score = _cross_encoder(student, folder) if isinstance(student, CrossEncoder) else _text_encoder(student, folder)
     write_text(folder / "README.md", _card(student, score))
     head = student.head if isinstance(student, DualEncoder) else nn.Module()
     write_json(
@@ -95,71 +89,39 @@ def _cross_encoder(student: CrossEncoder, folder: Path) -> ExportedScore:
     return ExportedScore("CrossEncoder", "logit")
 
 
-def _bi_encoder(student: Student, folder: Path) -> ExportedScore:
-    found = student.head.similarity() if isinstance(student, DualEncoder) else None
+def _text_encoder(student: Student, folder: Path) -> ExportedScore:
+    found = student.similarity()
     # TwinBERT compares by cosine, too, but its towers are its own.
-    if not isinstance(student, DualEncoder) or found is None or student.name not in BI_ENCODERS:
+    if not isinstance(student, DualEncoder) or student.name not in (*BI_ENCODERS, LATE_INTERACTION):
         raise InputError(
             f"sentence-transformers has no architecture like a {student.name}",
-            expected=f"cross-encoder, {' or '.join(BI_ENCODERS)}",
+            expected=f"cross-encoder, {', '.join(BI_ENCODERS)} or {LATE_INTERACTION}",
         )
     if len(student.encoders) > 1:
         raise InputError(
             "the student has an encoder of its own for each field, and a sentence-transformers folder has one",
             expected="a student trained with a shared encoder",
         )
-    lengths: dict[str, Any] = {"max_seq_length": max(student.max_lengths), "do_lower_case": False}
+    settings: dict[str, Any] = {"max_seq_length": max(student.max_lengths), "do_lower_case": False}
     if len(set(student.max_lengths)) > 1:
-        lengths |= {"query_length": student.max_lengths[0], "document_length": student.max_lengths[1]}
+        settings |= {"query_length": student.max_lengths[0], "document_length": student.max_lengths[1]}
     encoder = student.encoder(0)
-    modules: list[tuple[str, dict[str, Any], Mapping[str, torch.Tensor]]] = []
-    pooling = "mean" if student.keeps[0].take == "mean" else "cls"
-    modules.append(("Pooling", _pooling(encoder.hidden_size, pooling), {}))
-    for layer in student.projections[:1]:
-        assert isinstance(layer, nn.Linear)
-        modules.append(
-            (
-                "Dense",
-                dense(layer, "sentence_embedding"),
-                {f"linear.{name}": one for name, one in layer.state_dict().items()},
-            )
-        )
-    if found.metric == "cosine":
-        modules.append(("Normalize", {}, {}))
-    _save_transformer(encoder.model, student.tokenizer, folder, lengths)
+    if found is None:
+        modules = late_interaction.modules_of(student)
+        settings |= late_interaction.expansion_of(student)
+        _save_transformer(encoder.model, late_interaction.marked_tokenizer(student), folder, settings)
+        kind, gives = "MultiVectorEncoder", "maxsim"
+        scale, bias = late_interaction.scale_of(student)
+    else:
+        modules = [pooling(encoder.hidden_size, "mean" if student.keeps[0].take == "mean" else "cls")]
+        modules += [dense(layer, "sentence_embedding") for layer in student.projections if isinstance(layer, nn.Linear)]
+        modules += [Module("Normalize")] if found.metric == "cosine" else []
+        _save_transformer(encoder.model, student.tokenizer, folder, settings)
+        kind, gives, scale, bias = "SentenceTransformer", found.metric, found.scale, found.bias
     save_modules(folder, modules)
-    _describe(folder, "SentenceTransformer", {"similarity_fn_name": found.metric})
-    return ExportedScore("SentenceTransformer", found.metric, found.scale, found.bias)
-
-
-def save_modules(folder: Path, modules: Sequence[tuple[str, dict[str, Any], Mapping[str, torch.Tensor]]]) -> None:
-    """Write the modules behind the transformer, and `modules.json`."""
-    listed = [{"idx": 0, "name": "0", "path": "", "type": MODULES["Transformer"]}]
-    for number, (kind, config, weights) in enumerate(modules, start=1):
-        path = f"{number}_{kind}"
-        (folder / path).mkdir()
-        write_json(folder / path / "config.json", config)
-        if weights:
-            write_weights(folder / path / "model.safetensors", dict(weights))
-        listed.append({"idx": number, "name": str(number), "path": path, "type": MODULES[kind]})
-    write_json(folder / "modules.json", listed)
-
-
-def dense(layer: nn.Linear, name: str) -> dict[str, Any]:
-    """Configuration of a linear layer over the features of that name."""
-    return {
-        "in_features": layer.in_features, "out_features": layer.out_features, "bias": layer.bias is not None,
-        "activation_function": IDENTITY, "module_input_name": name, "module_output_name": name,
-    }  # fmt: skip
-
-
-def _pooling(dim: int, mode: str) -> dict[str, Any]:
-    """In the form that all versions read."""
-    flags = {
-        "cls": "pooling_mode_cls_token", "mean": "pooling_mode_mean_tokens", "max": "pooling_mode_max_tokens",
-        "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
-    }  # fmt: skip
-    return {"word_embedding_dimension": dim, **{flag: name == mode for name, flag in flags.items()}}
+    prompts = late_interaction.prompts_of(student) if found is None else {}
+    _describe(folder, kind, {"similarity_fn_name": gives, "prompts": prompts})
+    return ExportedScore(kind, gives, scale, bias)
 
 
 def _save_transformer(model: nn.Module, tokenizer: Any, folder: Path, settings: Mapping[str, Any]) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 from pairstill.errors import ArtefactError, InputError
+from pairstill.export.late_interaction import colbert_values
+from pairstill.export.modules import FIX, plain_dense, read_object
 from pairstill.export.sentence_transformers import FORMAT, FORMAT_VERSION, NOTE_FILE
 from pairstill.files import read_json
 from pairstill.students import CrossEncoder, Student, make_student
@@ -18,7 +20,6 @@ from pairstill.students.persistence import ARCHITECTURES, architecture, parse_co
 from pairstill.teachers.load import load_teacher
 
 POOLINGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}
-FIX = "Distil a student from it instead: its folder can be a --base"
 
 
 def import_sentence_transformers(folder: str | Path) -> Student:
@@ -26,8 +27,8 @@ def import_sentence_transformers(folder: str | Path) -> Student:
 
     A folder that Pairstill exported becomes the student that it was, scale and bias included. A `CrossEncoder` becomes a
     cross-encoder, whose logits are those before the library's activation. A `SentenceTransformer` of transformer, mean or CLS
-    pooling and normalisation becomes a `de-cos`, one that compares by dot product a `bert-dot`: the logit is the similarity
-    itself, scale 1 and bias 0.
+    pooling and normalisation becomes a `de-cos`, one that compares by dot product a `bert-dot`, a `MultiVectorEncoder` a
+    `colbert`: the logit is the similarity itself, scale 1 and bias 0.
 
     Args:
         folder: Local.
@@ -47,7 +48,7 @@ def import_sentence_transformers(folder: str | Path) -> Student:
 
 
 def _exported(folder: Path) -> Student:
-    note = _object(folder / NOTE_FILE)
+    note = read_object(folder / NOTE_FILE)
     if note.get("format") != FORMAT or not isinstance(note.get("version"), int) or note["version"] > FORMAT_VERSION:
         raise ArtefactError(
             f"the file says format {note.get('format')!r}, version {note.get('version')!r}", file=folder / NOTE_FILE,
@@ -75,6 +76,8 @@ def _exported(folder: Path) -> Student:
 def _sentence_transformer(folder: Path) -> Student:
     modules = _modules(folder)
     kinds = [kind for kind, _ in modules]
+    if "Pooling" not in kinds:
+        return _late_interaction(folder, modules)
     body = [kind for kind in kinds if kind != "Normalize"]
     if body not in (["Transformer", "Pooling"], ["Transformer", "Pooling", "Dense"]) or "Normalize" in kinds[:-1]:
         raise InputError(
@@ -90,12 +93,22 @@ def _sentence_transformer(folder: Path) -> Student:
         )  # fmt: skip
     cosine = similarity == "cosine" or kinds[-1] == "Normalize"
     base = modules[0][1]
+    lengths, transformer = _max_lengths(base)
+    if transformer.get("query_expansion"):
+        raise InputError(
+            "queries are expanded before they are pooled", file=base / "sentence_bert_config.json", fix=FIX
+        )
     values: dict[str, Any] = {
-        "encoder": {"base": str(base), "max_lengths": _max_lengths(base)}, "pooling": _pooling(modules[1][1]),
+        "encoder": {"base": str(base), "max_lengths": lengths}, "pooling": _pooling(modules[1][1]),
     }  # fmt: skip
     if "Dense" in kinds:
         place = modules[kinds.index("Dense")][1]
-        values["projection"] = _dense_width(place, cosine)
+        if cosine or not (config := plain_dense(place, "sentence_embedding")).get("bias", True):
+            raise InputError(
+                "the folder has a Dense module under a cosine, or one without bias", file=place / "config.json",
+                expected="none, or a linear layer with bias under a dot product", fix=FIX,
+            )  # fmt: skip
+        values["projection"] = int(config["out_features"])
     name = "de-cos" if cosine else "bert-dot"
     if not cosine:
         values["scaled"] = False
@@ -110,19 +123,27 @@ def _sentence_transformer(folder: Path) -> Student:
     return student.eval()
 
 
-def _dense_width(folder: Path, cosine: bool) -> int:
-    config = _object(folder / "config.json")
-    activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1]
-    if activation != "Identity" or config.get("use_residual") or cosine or not config.get("bias", True):
-        raise InputError(
-            f"the folder has a Dense module with activation {activation}" + (" under a cosine" if cosine else ""),
-            file=folder / "config.json", expected="none, or a plain linear layer under a dot product", fix=FIX,
-        )  # fmt: skip
-    return int(config["out_features"])
+def _late_interaction(folder: Path, modules: list[tuple[str, Path]]) -> Student:
+    settings = readread_object(folder / "config_sentence_transformers.json")
+    base = modules[0][1]
+    lengths, transformer = _max_lengths(base)
+    values, place = colbert_values(
+        folder, modules, settings, transformer, lengths, load_tokenizer(str(base)).get_vocab()
+    )
+    student = make_student(
+        "colbert", parse_config("colbert", {**values, "encoder": {**values["encoder"], "base": str(base)}})
+    )
+    assert isinstance(student, DualEncoder)
+    layer = student.projections[0]
+    if place is None:
+        layer.load_state_dict({"weight": torch.eye(student.dim), "bias": torch.zeros(student.dim)})
+    else:
+        _load(layer, place / "model.safetensors", "linear.")
+    return student.eval()
 
 
 def _pooling(folder: Path) -> str:
-    config = _object(folder / "config.json")
+    config = read_object(folder / "config.json")
     mode = config.get("pooling_mode")
     chosen = [mode] if isinstance(mode, str) else list(mode or [])
     if mode is None:
@@ -143,25 +164,24 @@ def _pooling(folder: Path) -> str:
     return str(chosen[0])
 
 
-def _max_lengths(base: Path) -> list[int]:
-    """Tokens that the library reads of a query and of a document."""
+def _max_lengths(base: Path) -> tuple[list[int], dict[str, Any]]:
+    """Tokens that the library reads of a query and of a document; and all settings of the transformer module."""
     from transformers import AutoConfig
 
     path = base / "sentence_bert_config.json"
-    settings = _object(path) if path.exists() else {}
-    for name in ("do_lower_case", "processing_kwargs", "query_expansion"):
+    settings = readread_object(path) if path.exists() else {}
+    for name in ("do_lower_case", "processing_kwargs"):
         if settings.get(name):
             raise InputError(f"the setting '{name}' is {settings[name]!r}", file=path, expected="none", fix=FIX)
     with quiet_loading(str(base)):
         config = AutoConfig.from_pretrained(str(base))
     longest = settings.get("max_seq_length") or default_max_length(load_tokenizer(str(base)), config)
-    lengths = [int(settings.get(name) or longest) for name in ("query_length", "document_length")]
-    return lengths if lengths[0] != lengths[1] else lengths[:1]
+    return [int(settings.get(name) or longest) for name in ("query_length", "document_length")], settings
 
 
 def _refuse_prompts(folder: Path) -> dict[str, Any]:
     path = folder / "config_sentence_transformers.json"
-    settings = _object(path) if path.exists() else {}
+    settings = read_object(path) if path.exists() else {}
     used = {name: text for name, text in (settings.get("prompts") or {}).items() if text}
     if used:
         raise InputError(
@@ -195,10 +215,3 @@ def _load(module: torch.nn.Module, path: Path, prefix: str = "") -> None:
             f"the weights cannot be loaded: {str(error).strip().splitlines()[0]}", file=path,
             fix="Copy or export the folder again",
         ) from error  # fmt: skip
-
-
-def _object(path: Path) -> dict[str, Any]:
-    body = read_json(path)
-    if not isinstance(body, dict):
-        raise InputError("the file holds no JSON object", file=path)
-    return body

@@ -25,7 +25,6 @@ from pairstill.store import RepresentationStore
 from pairstill.store.ids import as_ids
 from pairstill.students import Student
 from pairstill.students.fingerprints import representation_fingerprint, student_fingerprint
-from pairstill.students.heads.base import Head
 
 BLOCK_QUERIES = 2048
 Way = Literal["exact", "approximate", "every pair", "candidates"]
@@ -244,8 +243,7 @@ def _way(
 ) -> _BySimilarity | _ByPairs:
     if index is not None and run is not None:
         raise InputError("an index and candidates are given", expected="one of them: candidates are not searched for")
-    head = getattr(student, "head", None)
-    if run is None and (index is not None or (isinstance(head, Head) and head.similarity() is not None)):
+    if run is None and (index is not None or student.similarity() is not None):
         return _BySimilarity(student, store, index)
     return _ByPairs(student, store, queries, run)
 

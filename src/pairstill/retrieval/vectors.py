@@ -15,7 +15,7 @@ from pairstill.representation import Representation
 from pairstill.scoring.fast_heads.cosine import normalised
 from pairstill.store import RepresentationStore
 from pairstill.students import Student
-from pairstill.students.heads.base import Head, Similarity
+from pairstill.students.heads.base import Similarity
 
 Metric = Literal["cosine", "dot"]
 
@@ -26,8 +26,7 @@ def similarity_of(student: Student) -> Similarity:
     Raises:
         InputError: Its score is no cosine and no dot product of one vector an item.
     """
-    head = getattr(student, "head", None)
-    found = head.similarity() if isinstance(head, Head) else None
+    found = student.similarity()
     if found is None:
         raise InputError(
             f"the score of a {student.name} is no similarity of two vectors, so no index finds its best items",

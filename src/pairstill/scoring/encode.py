@@ -122,13 +122,13 @@ def encode_store(
         )  # fmt: skip
         store = RepresentationStore.open(folder, fingerprint, checksums=False)
     else:
-        ragged = student.kept_vectors(field) is None
+        ragged, similarity = student.kept_vectors(field) is None, student.similarity()
         store = write_store(
             folder, lambda start, stop: encode(np.arange(start, stop)), len(array), encoder_fingerprint=fingerprint,
             field=name, dtype=dtype, stride="ragged" if ragged else "fixed", shard_rows=settings.shard_rows,
             block_rows=BLOCK_ITEMS, ids=array, content_hash=hashes,
             provenance={
-                "student": student.name, "field": field, "precision": settings.precision, "similarity": _similarity(student),
+                "student": student.name, "field": field, "precision": settings.precision, "similarity": similarity and similarity.metric,
                 "items": hashlib.sha256(hash_ids(array).tobytes() + hashes.tobytes()).hexdigest(),
             },
             prepare=prepare if head else None, prepared_fingerprint=mark, progress=progress,
@@ -170,12 +170,6 @@ def _check_same(store: RepresentationStore, settings: EncodeSettings, dtype: str
             else "the store has a prepared part" if mark is None else "the store's prepared part is of another head",
             file=store.folder, fix="Give --prepared as when it was written, or choose another folder",
         )  # fmt: skip
-
-
-def _similarity(student: Student) -> str | None:
-    """How search compares the vectors; None where their similarity is not the score."""
-    found = student.head.similarity() if isinstance(student, DualEncoder) else None
-    return found.metric if found is not None else None
 
 
 def _floats(array: np.ndarray) -> Any:

@@ -16,6 +16,7 @@ from pairstill.errors import InputError
 from pairstill.representation import Representation, concatenate
 from pairstill.students.cross_encoder_interface import CrossEncoderInterface
 from pairstill.students.encoders.pretrained import load_tokenizer, tokenize
+from pairstill.students.heads.base import Similarity
 from pairstill.students.inference import map_blocks, precision_context, with_precision
 from pairstill.tokens.ragged import RaggedTokens, length_batches
 from pairstill.tuples import Tuples, TupleSet
@@ -43,7 +44,7 @@ class Student(nn.Module, CrossEncoderInterface):
         name: Architecture, such as `dipair-tsf`.
         field_count: How many texts a tuple has.
         outputs: How many logits a tuple gets.
-        single_vector: Whether one vector is kept per item, so that nearest-neighbour search applies.
+        single_vector: Whether one vector is kept per item; `similarity` says whether its neighbours are the best items.
         max_lengths: Per field, at most so many tokens are read, special ones counted.
         card: Text of the model card that the student was saved with; None for a new one.
     """
@@ -131,6 +132,10 @@ class Student(nn.Module, CrossEncoderInterface):
     def kept_vectors(self, field: int) -> int | None:
         """How many vectors every item keeps; None where it is as many as the text has tokens."""
         del field
+        return None
+
+    def similarity(self) -> Similarity | None:
+        """How the logit follows from two single vectors, so that a search for neighbours finds the best; None where it does not."""
         return None
 
     def encoder_model_config(self) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from pairstill.representation import Representation
 from pairstill.students.base import Prepared, Student, as_tensors
 from pairstill.students.encoders.pretrained import check_max_lengths
 from pairstill.students.encoders.transformer import EncoderConfig, Keep, TransformerEncoder
-from pairstill.students.heads.base import Head
+from pairstill.students.heads.base import Head, Similarity
 from pairstill.students.heads.similarity_skip import SimilaritySkip
 
 
@@ -78,6 +78,10 @@ class DualEncoder(Student):
     def kept_vectors(self, field: int) -> int | None:
         """Slots; a shorter text leaves some of them empty."""
         return 1 if self.keeps[field].take == "mean" else self.keeps[field].tokens
+
+    def similarity(self) -> Similarity | None:
+        """The head's."""
+        return self.head.similarity()
 
     def encoder_model_config(self) -> dict[str, Any]:
         """Of the first encoder; all have the same shape."""
