@@ -124,7 +124,7 @@ def _sentence_transformer(folder: Path) -> Student:
 
 
 def _late_interaction(folder: Path, modules: list[tuple[str, Path]]) -> Student:
-    settings = readread_object(folder / "config_sentence_transformers.json")
+    settings = read_object(folder / "config_sentence_transformers.json")
     base = modules[0][1]
     lengths, transformer = _max_lengths(base)
     values, place = colbert_values(
@@ -169,7 +169,7 @@ def _max_lengths(base: Path) -> tuple[list[int], dict[str, Any]]:
     from transformers import AutoConfig
 
     path = base / "sentence_bert_config.json"
-    settings = readread_object(path) if path.exists() else {}
+    settings = read_object(path) if path.exists() else {}
     for name in ("do_lower_case", "processing_kwargs"):
         if settings.get(name):
             raise InputError(f"the setting '{name}' is {settings[name]!r}", file=path, expected="none", fix=FIX)
