@@ -15,6 +15,7 @@ from pairstill.cli.app import app
 from pairstill.errors import PairstillError
 from pairstill.export import export_sentence_transformers, import_sentence_transformers
 from pairstill.students import Student, load_student
+from pairstill.students.persistence import ARCHITECTURES
 from retrieval_samples import tiny_student
 from tiny import WORDS, tiny_base
 
@@ -188,3 +189,32 @@ def test_folders_that_compute_something_else(base: Path, tmp_path: Path) -> None
     assert "the folder does not exist" in refused(
         "--format", "pairstill", "--student", tmp_path / "none", "--out", tmp_path / "out"
     )
+
+
+MULTI_VECTOR: dict[str, dict[str, Any]] = {
+    "as it is": {"query_masks": 0},
+    "as in ColBERT v1": {
+        "query_length": 10, "attend_to_masks": False, "projection": 8, "projection_bias": False, "normalise": True,
+    },
+    "attending to masks": {"query_length": 6, "scaled": False},
+    "of two lengths": {"query_masks": 0, "encoder": {"max_lengths": [8, 16]}},
+}  # fmt: skip
+
+
+@pytest.mark.skipif("colbert" not in ARCHITECTURES, reason="there is no ColBERT to export")
+@pytest.mark.parametrize("case", MULTI_VECTOR)
+def test_late_interaction_goes_there_and_back(base: Path, case: str, tmp_path: Path) -> None:
+    student = tiny_student(base, "colbert", **MULTI_VECTOR[case])
+    score = export_sentence_transformers(student, tmp_path / "out")
+    assert (score.kind, score.gives) == ("MultiVectorEncoder", "maxsim")
+
+    def given() -> np.ndarray:
+        model = library.MultiVectorEncoder(str(tmp_path / "out"), device="cpu")
+        return model.similarity(model.encode_query(QUERIES), model.encode_document(TEXTS)).numpy().ravel()
+
+    np.testing.assert_allclose(score.scale * given() + score.bias, logits_of(student), atol=1e-5)
+    again = import_sentence_transformers(tmp_path / "out")
+    assert again.config == student.config
+    np.testing.assert_array_equal(logits_of(again), logits_of(student))
+    (tmp_path / "out" / "pairstill.json").unlink()
+    np.testing.assert_allclose(logits_of(import_sentence_transformers(tmp_path / "out")), given(), atol=1e-5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -70,7 +71,7 @@ def index(
     from pairstill.students import load_student
 
     settings = IndexSettings(structure, neighbours, build_effort, lists, recall, depth, sample, seed)
-    set_faiss_threads(import_faiss(), set_threads(threads))
+    import_faiss().omp_set_num_threads(set_threads(threads))
     asked = None
     if student is not None:
         wanted, _ = read_queries(tuples, field, split, queries, id_column, text_column, position)
@@ -79,8 +80,7 @@ def index(
         if metric is not None and metric != similarity.metric:
             raise InputError(f"--metric is {metric}", expected=f"{similarity.metric}, as the student compares")
         opened, metric = open_store(model, wanted.field, store), similarity.metric
-        texts = wanted.texts if len(wanted.texts) <= sample else _some(wanted.texts, sample, seed)
-        asked = query_vectors(similarity, model.encode(wanted.field, texts))
+        asked = query_vectors(similarity, model.encode(wanted.field, _some(wanted.texts, sample, seed)))
     else:
         opened = RepresentationStore.open(store, checksums=False)
         metric = metric or opened.provenance.get("similarity")
@@ -111,13 +111,7 @@ def index(
         print(f"the recall asked for, {recall:g}, was not reached at the greatest effort", file=sys.stderr)
 
 
-def set_faiss_threads(faiss: object, threads: int) -> None:
-    """Let faiss use as many threads as everything else."""
-    faiss.omp_set_num_threads(threads)  # type: ignore[attr-defined]
-
-
-def _some(texts: object, count: int, seed: int) -> list[str]:
+def _some(texts: Sequence[str], count: int, seed: int) -> list[str]:
     import numpy as np
 
-    rows = np.sort(np.random.default_rng(seed).permutation(len(texts))[:count])  # type: ignore[arg-type]
-    return [texts[row] for row in rows]  # type: ignore[index]
+    return [texts[row] for row in np.sort(np.random.default_rng(seed).permutation(len(texts))[:count])]

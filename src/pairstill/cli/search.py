@@ -57,10 +57,9 @@ def search(
 
     used = set_threads(threads)
     if index is not None:
-        from pairstill.cli.index import set_faiss_threads
         from pairstill.retrieval.approximate import import_faiss
 
-        set_faiss_threads(import_faiss(), used)
+        import_faiss().omp_set_num_threads(used)
     model = load_student(student)
     opened = open_store(model, asked.field, store)
     settings = SearchSettings(top, chosen, check)

@@ -50,7 +50,7 @@ class IndexSettings:
         lists: Of ivf; None takes four times the square root of the number of items.
         recall: Least recall against exact search; the search's effort is doubled until it is reached.
         depth: Of that recall: the share of the best so many that are found.
-        sample: Queries that recall is measured on.
+        sample: Items that recall is measured with, where no queries are given.
         seed: Of the sample and the centroids.
     """
 
@@ -181,7 +181,7 @@ def build_index(
         items: Of the store.
         folder: Of the index.
         settings: None means the defaults.
-        queries: `(queries, dim)` to measure recall on, such as real ones; None asks with items of the store.
+        queries: `(queries, dim)` to measure recall with; None asks with items of the store.
         progress: Called with (items added, in all).
 
     Raises:
@@ -324,8 +324,6 @@ def _chosen_effort(
     if asked is None:
         own = _sample(len(items), settings.sample, settings.seed)
         asked = items.take(own)
-    elif len(asked) > settings.sample:
-        asked = asked[_sample(len(asked), settings.sample, settings.seed)]
     depth = min(settings.depth, len(items) - (1 if len(own) else 0))
     began = time.perf_counter()
     truth = _without(exact_search(asked, items, depth + (1 if len(own) else 0)), own)

@@ -151,13 +151,15 @@ def score_candidates(
         progress: Called with (queries done, in all).
     """
     best = Best(len(queries), min(depth, max((len(one) for one in candidates), default=0)), by_id)
+    scores = [np.empty(0, np.float32)]
     for number, rows in enumerate(candidates):
         left = scorer.prepare(scorer.query_field, queries.take(slice(number, number + 1)))
         for first in range(0, len(rows), BLOCK_ITEMS):
-            part = np.asarray(rows[first : first + BLOCK_ITEMS])
+            part = rows[first : first + BLOCK_ITEMS]
             right = scorer.prepare(1 - scorer.query_field, store.gather_tensors(part, torch.float32))
-            one, item = np.zeros(len(part), np.int64), np.arange(len(part))
-            best.add(np.full(len(part), number), part, scorer.score(left, right, one, item))
+            scores.append(scorer.score(left, right, np.zeros(len(part), np.int64), np.arange(len(part))))
         if progress is not None:
             progress(number + 1, len(queries))
+    asked = np.repeat(np.arange(len(queries)), [len(one) for one in candidates])
+    best.add(asked, np.concatenate([np.empty(0, np.int64), *candidates]), np.concatenate(scores))
     return best.found()

@@ -92,8 +92,14 @@ class StoredVectors:
 
 
 def query_vectors(similarity: Similarity, representation: Representation[Any]) -> np.ndarray:
-    """`(queries, dim)` float32 whose dot product with stored vectors ranks as the student's logit does."""
+    """`(queries, dim)` float32 whose dot product with stored vectors ranks as the student's logit does.
+
+    Raises:
+        ArtefactError: A number is not finite.
+    """
     vectors = as_vectors(torch.as_tensor(representation.vectors)[:, 0], similarity.metric)
+    if not np.isfinite(vectors).all():
+        raise ArtefactError("the vector of a query holds what is no finite number", fix="Look at the student")
     return -vectors if similarity.scale < 0 else vectors
 
 
