@@ -44,7 +44,7 @@ class Student(nn.Module, CrossEncoderInterface):
         name: Architecture, such as `dipair-tsf`.
         field_count: How many texts a tuple has.
         outputs: How many logits a tuple gets.
-        single_vector: Whether one vector is kept per item; `similarity` says whether its neighbours are the best items.
+        single_vector: Whether one vector is kept per item, so that nearest-neighbour search applies.
         max_lengths: Per field, at most so many tokens are read, special ones counted.
         card: Text of the model card that the student was saved with; None for a new one.
     """
@@ -134,10 +134,6 @@ class Student(nn.Module, CrossEncoderInterface):
         del field
         return None
 
-    def similarity(self) -> Similarity | None:
-        """How the logit follows from two single vectors, so that a search for neighbours finds the best; None where it does not."""
-        return None
-
     def encoder_model_config(self) -> dict[str, Any] | None:
         """The configuration that rebuilds a pretrained encoder without its base; None where there is none."""
         return None
@@ -159,6 +155,10 @@ class Student(nn.Module, CrossEncoderInterface):
         """The newly added part of the encoder: what `encode` does after `encoder_outputs`. Identity here."""
         del field
         return outputs
+
+    def similarity(self) -> Similarity | None:
+        """How the logit follows from two single vectors, so that a search for neighbours finds the best; None where it does not."""
+        return None
 
     def new_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that do not come from the base."""

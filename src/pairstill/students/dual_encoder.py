@@ -79,10 +79,6 @@ class DualEncoder(Student):
         """Slots; a shorter text leaves some of them empty."""
         return 1 if self.keeps[field].take == "mean" else self.keeps[field].tokens
 
-    def similarity(self) -> Similarity | None:
-        """The head's."""
-        return self.head.similarity()
-
     def encoder_model_config(self) -> dict[str, Any]:
         """Of the first encoder; all have the same shape."""
         return self.encoder(0).model_config()
@@ -115,6 +111,10 @@ class DualEncoder(Student):
         vectors = self.projections[field if len(self.projections) > 1 else 0](outputs.vectors)
         valid = torch.arange(vectors.shape[1], device=vectors.device) < outputs.lengths[:, None]
         return Representation(vectors * valid[:, :, None].to(vectors.dtype), outputs.lengths, outputs.similarity)
+
+    def similarity(self) -> Similarity | None:
+        """The head's."""
+        return self.head.similarity()
 
     def prepare(self, field: int, representation: Representation[Any]) -> Prepared:
         """The head's part per item, and the skip's normalised vector."""
