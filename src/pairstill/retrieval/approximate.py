@@ -24,7 +24,7 @@ from pairstill.files import (
     write_manifest,
 )
 from pairstill.retrieval.best import Found
-from pairstill.retrieval.exact import exact_search
+from pairstill.retrieval.exact import exact_search, load_kernel
 from pairstill.retrieval.vectors import Metric, StoredVectors
 from pairstill.store import RepresentationStore
 
@@ -251,6 +251,7 @@ def measure_recall(
 
     An item that is as near as the last of the truly nearest counts as found: which of equals came is chance.
     """
+    load_kernel()
     began = time.perf_counter()
     truth = exact_search(queries, items, depth)
     between = time.perf_counter()
@@ -325,6 +326,7 @@ def _chosen_effort(
         own = _sample(len(items), settings.sample, settings.seed)
         asked = items.take(own)
     depth = min(settings.depth, len(items) - (1 if len(own) else 0))
+    load_kernel()
     began = time.perf_counter()
     truth = _without(exact_search(asked, items, depth + (1 if len(own) else 0)), own)
     exact_s = time.perf_counter() - began
