@@ -122,7 +122,7 @@ def test_an_index_is_built_checked_and_searched(work: Path, tmp_path: Path) -> N
     done = call(*searching(work, tmp_path / "run", index=tmp_path / "index", top=40, check=3))
     assert done.returncode == 0, done.stderr
     assert "queries/s (approximate)" in done.stdout
-    assert re.search(r"recall@10: [01]\.\d{4} against exact search on 3 of these queries", done.stdout)
+    assert re.search(r"recall@10: [01]\.\d{4} against exact search on 3 of these queries at effort", done.stdout)
     said(*searching(work, tmp_path / "exact", top=40))
     assert [row[:3] for row in table_of(tmp_path / "run")] == [row[:3] for row in table_of(tmp_path / "exact")]
     with_queries = [

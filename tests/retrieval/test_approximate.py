@@ -11,7 +11,7 @@ import pytest
 
 from pairstill.errors import ArtefactError, InputError, MissingExtraError
 from pairstill.retrieval import ApproximateIndex, IndexSettings, StoredVectors, build_index, exact_search
-from pairstill.retrieval.approximate import measure_recall, read_index_manifest
+from pairstill.retrieval.approximate import read_index_manifest
 from pairstill.store import RepresentationStore, StoreEditor
 from retrieval_samples import store_of
 
@@ -37,12 +37,16 @@ def test_an_index_reaches_the_recall_asked_for_and_comes_back_from_disk(
     assert opened.manifest == built.manifest
     queries = np.random.default_rng(1).standard_normal((40, 12)).astype(np.float32)
     truth = exact_search(queries, items, 5)
+    measured = opened.tune(items, queries)
     found = opened.search(queries, 5)
     shared = [len(set(a) & set(b)) / 5 for a, b in zip(found.rows.tolist(), truth.rows.tolist(), strict=True)]
-    measured = measure_recall(opened.search, items, queries, 5)
     assert measured.value == pytest.approx(np.mean(shared))
+    assert measured.value >= 0.99
+    assert (measured.asked, measured.queries) == ("queries", 40)
+    assert opened.effort >= built.manifest.effort
     # Everything is looked at: what is found is what exact search finds.
-    whole = opened.search(queries, 5, effort=400)
+    opened.effort = 400
+    whole = opened.search(queries, 5)
     np.testing.assert_array_equal(whole.rows, truth.rows)
     np.testing.assert_allclose(whole.scores, truth.scores, atol=1e-6)
 
@@ -55,7 +59,8 @@ def test_the_same_settings_build_the_same_ivf(items: StoredVectors, tmp_path: Pa
 
 def test_fewer_than_asked_for_are_marked(items: StoredVectors, tmp_path: Path) -> None:
     built = build_index(items, tmp_path / "index", IndexSettings("ivf", lists=50, recall=0.01))
-    found = built.search(np.ones((1, 12), np.float32), 300, effort=1)
+    built.effort = 1
+    found = built.search(np.ones((1, 12), np.float32), 300)
     assert (found.rows == -1).any()
     assert np.isneginf(found.scores[found.rows == -1]).all()
     assert (np.diff((found.rows[0] == -1).astype(int)) >= 0).all()

@@ -35,7 +35,10 @@ def search(
         float | None, typer.Option(help="Least label, or grade of --qrels, that MRR, MAP and Recall call relevant.")
     ] = None,
     check: Annotated[
-        int, typer.Option(min=0, help="With --index: queries that are searched exactly, too, for recall and speed.")
+        int,
+        typer.Option(
+            min=0, help="With --index: queries that are searched exactly, too, to reach the index's recall on them."
+        ),
     ] = 100,
     precision: Annotated[str, typer.Option(help="Of the encoder: float32 or bfloat16, or auto.")] = "float32",
     threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
@@ -74,7 +77,7 @@ def search(
     if done.recall is not None:
         measured = done.recall
         print(
-            f"recall@{measured.depth}: {measured.value:.4f} against exact search on {measured.queries:,} of these queries; "
+            f"recall@{measured.depth}: {measured.value:.4f} against exact search on {measured.queries:,} of these queries at effort {done.effort}; "
             f"{measured.approximate_per_s:,.0f} queries/s, exact {measured.exact_per_s:,.0f}"
         )
     if judgements is not None:

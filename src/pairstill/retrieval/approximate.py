@@ -122,10 +122,11 @@ class ApproximateIndex:
 
     Attributes:
         manifest: What it was built from, how, and its measured recall.
+        effort: Of a search: candidates held (hnsw) or lists read (ivf); at first what building chose.
     """
 
     def __init__(self, manifest: IndexManifest, faiss_index: Any) -> None:
-        self.manifest, self._faiss = manifest, faiss_index
+        self.manifest, self.effort, self._faiss = manifest, manifest.effort, faiss_index
 
     @classmethod
     def open(cls, folder: str | Path, store: RepresentationStore) -> ApproximateIndex:
@@ -151,21 +152,30 @@ class ApproximateIndex:
         except RuntimeError as error:
             raise ArtefactError(f"faiss {faiss.__version__} cannot read the file: {error}", file=path) from None
 
-    def search(self, queries: np.ndarray, depth: int, effort: int | None = None) -> Found:
+    def search(self, queries: np.ndarray, depth: int) -> Found:
         """Nearest items as far as the index finds them; equal similarities by row.
 
         Args:
             queries: `(queries, dim)` float32, as for exact search.
             depth: At least 1.
-            effort: Candidates held (hnsw) or lists read (ivf); None takes what building chose.
         """
         depth = min(depth, self.manifest.items)
-        similarities, rows = _searched(
-            self._faiss, self.manifest.settings.structure, queries, depth, effort or self.manifest.effort
-        )
+        similarities, rows = _searched(self._faiss, self.manifest.settings.structure, queries, depth, self.effort)
         order = np.lexsort((rows, -similarities), axis=1)
         rows, similarities = np.take_along_axis(rows, order, 1), np.take_along_axis(similarities, order, 1)
         return Found(rows, np.where(rows < 0, -np.inf, similarities).astype(np.float32))
+
+    def tune(self, items: StoredVectors, queries: np.ndarray) -> Recall:
+        """Raise the effort until these queries reach the recall that the index was built for.
+
+        Items of the store, with which an index is built where no queries are at hand, are easier than real queries.
+
+        Args:
+            items: Of the store.
+            queries: `(queries, dim)` float32, searched exactly, too.
+        """
+        self.effort, recall = _tuned(self._faiss, items, self.manifest.settings, queries, None, self.effort)
+        return recall
 
 
 def build_index(
@@ -202,7 +212,9 @@ def build_index(
         began = time.perf_counter()
         index = _built(faiss, items, settings, progress)
         seconds = time.perf_counter() - began
-        effort, recall = _chosen_effort(index, items, settings, queries)
+        own = _sample(len(items), settings.sample, settings.seed) if queries is None else None
+        asked = items.take(own) if own is not None else np.asarray(queries)
+        effort, recall = _tuned(index, items, settings, asked, own, LEAST_EFFORT[settings.structure])
         with write_atomic(folder / FILE) as file:
             faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
         manifest = IndexManifest(
@@ -242,25 +254,6 @@ def staleness(manifest: IndexManifest, store: RepresentationStore) -> str | None
             f"{manifest.items:,} items; the store has generation {store.generation}, {len(store):,} items)"
         )
     return None
-
-
-def measure_recall(
-    search: Callable[[np.ndarray, int], Found], items: StoredVectors, queries: np.ndarray, depth: int
-) -> Recall:
-    """Recall and speed of a search against exact search on the same queries.
-
-    An item that is as near as the last of the truly nearest counts as found: which of equals came is chance.
-    """
-    load_kernel()
-    began = time.perf_counter()
-    truth = exact_search(queries, items, depth)
-    between = time.perf_counter()
-    found = search(queries, depth)
-    ended = time.perf_counter()
-    return Recall(
-        truth.rows.shape[1], _share(found, truth), len(queries), "queries", len(queries) / (ended - between),
-        len(queries) / (between - began),
-    )  # fmt: skip
 
 
 def _share(found: Found, truth: Found) -> float:
@@ -316,38 +309,32 @@ def _searched(
     return similarities, rows
 
 
-def _chosen_effort(
-    index: Any, items: StoredVectors, settings: IndexSettings, queries: np.ndarray | None
+def _tuned(
+    index: Any, items: StoredVectors, settings: IndexSettings, asked: np.ndarray, own: np.ndarray | None, effort: int
 ) -> tuple[int, Recall]:
-    """The least effort, doubled from the structure's least, that reaches the recall; the greatest where none does."""
-    own = np.empty(0, np.int64)
-    asked = queries
-    if asked is None:
-        own = _sample(len(items), settings.sample, settings.seed)
-        asked = items.take(own)
-    depth = min(settings.depth, len(items) - (1 if len(own) else 0))
+    """The effort, doubled until it reaches the recall; the greatest where none does. `own`: rows of the items that ask."""
+    more = 0 if own is None else 1
+    depth = min(settings.depth, len(items) - more)
     load_kernel()
     began = time.perf_counter()
-    truth = _without(exact_search(asked, items, depth + (1 if len(own) else 0)), own)
+    truth = _without(exact_search(asked, items, depth + more), own)
     exact_s = time.perf_counter() - began
     most = index.nlist if settings.structure == "ivf" else len(items)
-    effort = LEAST_EFFORT[settings.structure]
     while True:
         began = time.perf_counter()
-        similarities, rows = _searched(index, settings.structure, asked, depth + (1 if len(own) else 0), effort)
+        similarities, rows = _searched(index, settings.structure, asked, depth + more, effort)
         seconds = time.perf_counter() - began
         share = _share(_without(Found(rows, similarities), own), truth)
         if share >= settings.recall or effort >= most:
             break
         effort = min(2 * effort, most)
-    return effort, Recall(
-        depth, share, len(asked), "items" if queries is None else "queries", len(asked) / seconds, len(asked) / exact_s
-    )
+    kind: Literal["queries", "items"] = "queries" if own is None else "items"
+    return effort, Recall(depth, share, len(asked), kind, len(asked) / seconds, len(asked) / exact_s)
 
 
-def _without(found: Found, own: np.ndarray) -> Found:
+def _without(found: Found, own: np.ndarray | None) -> Found:
     """What was found without the item that asked; where it was not found, without the last."""
-    if not len(own):
+    if own is None:
         return found
     same = found.rows == own[:, None]
     same[~same.any(axis=1), -1] = True

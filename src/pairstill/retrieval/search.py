@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from pairstill.errors import ArtefactError, InputError
 from pairstill.machine import describe
 from pairstill.representation import Representation
-from pairstill.retrieval.approximate import ApproximateIndex, Recall, measure_recall
+from pairstill.retrieval.approximate import ApproximateIndex, Recall
 from pairstill.retrieval.best import Found
 from pairstill.retrieval.exact import exact_search, load_kernel
 from pairstill.retrieval.pairs import PairScorer, check_two_fields, score_candidates, search_all
@@ -55,7 +55,8 @@ class SearchSettings:
     Attributes:
         depth: Items returned for a query.
         precision: Of the encoder, float32 or bfloat16.
-        check: So many queries are searched exactly, too, where an index is used; 0 means none.
+        check: The first so many queries (of 2,048) are searched exactly, too, where an index is used, and its effort is raised
+            until they reach the recall that it was built for; 0 means none.
     """
 
     depth: int = 1000
@@ -75,6 +76,7 @@ class Searched:
         encoded_per_s: Queries encoded a second.
         searched_per_s: Queries searched a second, after encoding, many at a time.
         recall: Of the index on these queries; None without an index or a check.
+        effort: Of the index; None without one.
         without_candidates: Queries of which the run names no candidate.
     """
 
@@ -85,6 +87,7 @@ class Searched:
     encoded_per_s: float
     searched_per_s: float
     recall: Recall | None
+    effort: int | None
     without_candidates: int
 
 
@@ -160,28 +163,26 @@ def search(
     ids = as_ids(queries.ids)
     load_kernel()
     encode_s = search_s = 0.0
-    sample: list[np.ndarray] = []
+    recall: Recall | None = None
     with write_run(out, (queries.name, store.field), (ids.type, store.ids_at([0]).type), student.name, body) as writer:
         for start in range(0, len(queries.texts), BLOCK_QUERIES):
             stop = min(start + BLOCK_QUERIES, len(queries.texts))
             began = time.perf_counter()
             encoded = student.encode(queries.field, queries.texts[start:stop], precision=settings.precision)
-            between = time.perf_counter()
+            encode_s += time.perf_counter() - began
+            if start == 0 and settings.check and isinstance(way, _BySimilarity):
+                recall = way.tune(encoded.take(slice(settings.check)))
+            began = time.perf_counter()
             found = way.find(encoded, start, settings.depth, _shifted(progress, start, len(queries.texts)))
-            search_s += time.perf_counter() - between
-            encode_s += between - began
-            if isinstance(way, _BySimilarity) and way.index is not None and start < settings.check:
-                sample.append(way.vectors(encoded))
+            search_s += time.perf_counter() - began
             writer.write(ids.slice(start, stop - start), found, store.ids_at(found.rows[found.rows >= 0]))
-        recall = None
-        if isinstance(way, _BySimilarity) and sample:
-            recall = way.recall(np.concatenate(sample)[: settings.check])
+        effort = way.index.effort if way.index is not None else None
         body["speed"] = {
             "encoded_per_s": round(len(ids) / encode_s, 3), "searched_per_s": round(len(ids) / search_s, 3),
-            "recall": None if recall is None else asdict(recall), "machine": describe(),
+            "recall": None if recall is None else asdict(recall), "effort": effort, "machine": describe(),
         }  # fmt: skip
         return Searched(
-            way.name, len(ids), len(store), writer.rows, len(ids) / encode_s, len(ids) / search_s, recall,
+            way.name, len(ids), len(store), writer.rows, len(ids) / encode_s, len(ids) / search_s, recall, effort,
             sum(not len(one) for one in way.candidates or ()),
         )  # fmt: skip
 
@@ -216,9 +217,8 @@ class _BySimilarity:
                 progress(len(queries), len(queries))
         return Found(found.rows, logits_of(self.similarity, found.scores))
 
-    def recall(self, queries: np.ndarray) -> Recall:
-        assert self.index is not None
-        return measure_recall(self.index.search, self.items, queries, min(10, len(self.items)))
+    def tune(self, encoded: Representation[Any]) -> Recall | None:
+        return None if self.index is None else self.index.tune(self.items, self.vectors(encoded))
 
 
 class _ByPairs:
