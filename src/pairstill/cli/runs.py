@@ -93,6 +93,8 @@ def print_quality(
     runs: Mapping[str, Ranking], judgements: Judgements, metrics: Sequence[RankingMetric] | None = None
 ) -> dict[str, RunQuality]:
     """Measure runs and print a table, one row a run."""
+    import sys
+
     from rich.console import Console
     from rich.table import Table
 
@@ -107,5 +109,6 @@ def print_quality(
             name, *(f"{quality.values[metric.name]:.4f}" for metric in chosen),
             f"{count:,}" + (f" ({quality.missing:,} not in the run)" if quality.missing else ""), f"{quality.judged:.0%}",
         )  # fmt: skip
-    Console().print(table)
+    # A file or pipe has no width; a name that is cut says nothing.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
     return found
