@@ -13,12 +13,15 @@ from pairstill.cli.describe import describe
 from pairstill.cli.distill import distill
 from pairstill.cli.encode import encode
 from pairstill.cli.evaluate import evaluate
+from pairstill.cli.export import export
+from pairstill.cli.index import index
 from pairstill.cli.mine import mine
 from pairstill.cli.plan import plan
 from pairstill.cli.quickstart import quickstart
 from pairstill.cli.report import report
 from pairstill.cli.run import run
 from pairstill.cli.score import score
+from pairstill.cli.search import search
 from pairstill.cli.store import store
 from pairstill.cli.teach import teach
 from pairstill.errors import PairstillError
@@ -62,6 +65,9 @@ app.command()(run)
 app.command()(encode)
 app.command()(score)
 app.command()(plan)
+app.command()(index)
+app.command()(search)
+app.command()(export)
 app.add_typer(bench, name="bench")
 app.add_typer(store, name="store")
 

@@ -59,7 +59,7 @@ def encode(
     else:
         if id_column is None or not text_column or position is None:
             raise InputError("--texts is given without --id, --text or --position", expected="all three")
-        ids, items = _from_file(Path(str(texts)), id_column, text_column, on_bad_row, out)
+        ids, items = items_from_file(Path(str(texts)), id_column, text_column, on_bad_row, out)
         place = position - 1
 
     from pairstill.scoring.encode import EncodeSettings, compact_store, encode_store
@@ -103,10 +103,10 @@ def _from_tuples(folder: Path, field: str) -> tuple[Any, list[str], int]:
     return tuple_set.collection_of(place).ids, tuple_set.texts(place), place
 
 
-def _from_file(
+def items_from_file(
     path: Path, id_column: str, text_columns: list[str], on_bad_row: str, out: Path
 ) -> tuple[Any, list[str]]:
-    """Ids and texts; bad rows stop, or go to `skipped.parquet` in the store's folder."""
+    """Ids and texts of items in a file; bad rows stop, or go to `skipped.parquet` in the folder `out`."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    tuples: Annotated[Path, typer.Option(help="Tuple set folder.")],
     out: Annotated[Path, typer.Option(help="Folder for results.json, table.csv, table.tex, runs/ and report.html.")],
+    tuples: Annotated[Path | None, typer.Option(help="Tuple set folder.")] = None,
     split: Annotated[list[str] | None, typer.Option(help="Labelled split (test); the first is the main one.")] = None,
     student: Annotated[
         list[str] | None, typer.Option(help="Student folder, as NAME=DIR or DIR; the same NAME again is another seed.")
@@ -29,6 +29,15 @@ def evaluate(
     scores: Annotated[
         list[str] | None,
         typer.Option(help="NAME=FILE with a column logit, probability or score: any other system."),
+    ] = None,
+    run: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=RUN of `pairstill search`, or any TREC run: measured alone, as retrieval from a whole corpus."
+        ),
+    ] = None,
+    qrels: Annotated[
+        Path | None, typer.Option(help="With --run: TREC judgements; the tuple set's labels if left out.")
     ] = None,
     by: Annotated[list[str] | None, typer.Option(help="Slice column to report by.")] = None,
     metric: Annotated[list[str] | None, typer.Option(help="Metric; the first is the headline.")] = None,
@@ -55,6 +64,25 @@ def evaluate(
     title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
 ) -> None:
     """Compare students with their teacher and with floors, time them here, and write the report."""
+    if run:
+        from pairstill.cli.flags import refuse_flags
+        from pairstill.cli.runs import evaluate_runs
+
+        others_given = {
+            "--student": student,
+            "--teacher": teacher,
+            "--teacher-scores": teacher_scores,
+            "--scores": scores,
+        }
+        refuse_flags({**others_given, "--by": by, "--gain-levels": gain_levels}, "with --run, runs alone are measured")
+        named_runs = [_name_and_path(one, "--run") for one in run]
+        evaluate_runs(named_runs, qrels, tuples, split, metric, relevant_from, out)
+        return
+    if qrels is not None:
+        raise InputError("--qrels is given without --run", fix="Give both, or leave --qrels out: labels judge students")
+    if tuples is None:
+        raise InputError("--tuples is missing", expected="a tuple set folder")
+
     from pairstill.evaluation.comparison import check_labels, unknown_slice
     from pairstill.metrics.catalogue import default_metrics, parse_metric
     from pairstill.tuples import TupleSet
@@ -78,14 +106,14 @@ def evaluate(
     for one in by or []:
         if one not in tuple_set.slices:
             raise unknown_slice(tuple_set, one)
-    relevance = _relevance(tuple_set, relevant_from, gain_levels)
+    relevance = relevance_of(tuple_set, relevant_from, gain_levels)
     for name, folder in named:
         _check_student(name, folder, tuple_set)
 
     from rich.console import Console
 
     from pairstill.cli.progress import progress_bar
-    from pairstill.evaluation.evaluate import evaluate as run
+    from pairstill.evaluation.evaluate import evaluate as evaluate_models
     from pairstill.evaluation.score_files import read_scores
     from pairstill.machine import set_threads
     from pairstill.report.outputs import write_outputs
@@ -100,7 +128,7 @@ def evaluate(
     elif teacher is not None:
         name, path = _name_and_path(teacher, "--teacher", default="teacher")
         master = (name, _load_teacher(path, tuple_set))
-    evaluation = run(
+    evaluation = evaluate_models(
         tuple_set, splits=wanted, teacher=master, students=[(name, load_student(path)) for name, path in named],
         others=others, metrics=metrics, slices=by or [], relevance=relevance, floors=floors,
         base=None if base == "none" else base, floor_length=floor_length, cost_seconds=cost_seconds if cost else None,
@@ -123,7 +151,8 @@ def _name_and_path(value: str, option: str, *, needs_name: bool = False, default
     return default or Path(value).resolve().name, value
 
 
-def _relevance(tuple_set: TupleSet, relevant_from: float | None, gain_levels: int | None) -> Any:
+def relevance_of(tuple_set: TupleSet, relevant_from: float | None, gain_levels: int | None) -> Any:
+    """How ranking metrics read labels, from the options; raises `InputError` where one is out of the labels' range."""
     from pairstill.metrics.base import Relevance
 
     how = Relevance.of(tuple_set.labels)

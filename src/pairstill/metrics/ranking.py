@@ -17,7 +17,7 @@ FAMILIES: tuple[Family, ...] = ("nDCG", "MRR", "MAP", "Recall")
 
 @dataclass(frozen=True, repr=False)
 class RankingMetric(Metric):
-    """nDCG@k, MRR@k, MAP or Recall@k: the mean over groups of what ir-measures gives each.
+    """nDCG@k, MRR@k, MAP, MAP@k or Recall@k: the mean over groups of what ir-measures gives each.
 
     nDCG reads integer gains (linear, discounted by log2 of the rank + 1), the others read relevant or not; how labels
     become either is `Predictions.relevance`. A group without a relevant row says nothing about a ranking and is left out.
@@ -25,7 +25,7 @@ class RankingMetric(Metric):
 
     Attributes:
         family: Which of the four.
-        depth: The k; None for the whole list (MAP alone).
+        depth: The k; None for the whole list, which MAP alone reads.
     """
 
     family: Family
@@ -39,7 +39,8 @@ class RankingMetric(Metric):
 
     title = name
 
-    def _measure_of_library(self) -> Any:
+    def of_library(self) -> Any:
+        """The measure as ir-measures names it."""
         import ir_measures
 
         one = {"nDCG": ir_measures.nDCG, "MRR": ir_measures.RR, "MAP": ir_measures.AP, "Recall": ir_measures.R}[
@@ -65,7 +66,7 @@ class RankingMetric(Metric):
         values = np.full(predictions.group_count, np.nan)
         if judged:
             kept = {group: run[group] for group in judged}
-            for one in ir_measures.iter_calc([self._measure_of_library()], judged, kept):
+            for one in ir_measures.iter_calc([self.of_library()], judged, kept):
                 values[int(one.query_id)] = one.value
         return values
 
@@ -83,11 +84,11 @@ class RankingMetric(Metric):
 
 
 def parse_ranking_metric(text: str) -> RankingMetric | None:
-    """`nDCG@10`, `mrr@5`, `MAP`, `Recall@100` in any letter case; None where it is none of these."""
+    """`nDCG@10`, `mrr@5`, `MAP`, `MAP@1000`, `Recall@100` in any letter case; None where it is none of these."""
     match = re.fullmatch(r"([A-Za-z]+)(?:@([1-9][0-9]*))?", text.strip())
     if match is None:
         return None
     family = next((one for one in FAMILIES if one.lower() == match[1].lower()), None)
-    if family is None or (match[2] is None) != (family == "MAP"):
+    if family is None or (match[2] is None and family != "MAP"):
         return None
     return RankingMetric(family, None if match[2] is None else int(match[2]))

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 QUERY_BLOCK = 2_048
 PASSAGE_BLOCK = 8_192
@@ -50,23 +46,26 @@ def nearest_by_dot(
         passage_block: Passages at a time.
         progress: Called with (queries done, in all).
     """
-    import torch
+    from pairstill.retrieval.exact import exact_search
 
-    depth = min(depth, len(passages))
-    items = np.full((len(queries), depth), -1, dtype=np.int32)
-    similarities = np.full((len(queries), depth), -np.inf, dtype=np.float32)
-    done = 0
-    for start in range(0, len(queries), query_block):
-        left = torch.from_numpy(np.ascontiguousarray(queries[start : start + query_block])).float()
-        rows = slice(start, start + len(left))
-        for first in range(0, len(passages), passage_block):
-            right = torch.from_numpy(np.array(passages[first : first + passage_block])).float()
-            block = left @ right.T
-            _merge(items[rows], similarities[rows], block, first, depth)
-            done += block.numel()
-            if progress is not None:
-                progress(done // len(passages), len(queries))
-    return Neighbours(items, similarities)
+    found = exact_search(
+        np.asarray(queries), _InOrder(passages), depth, block_rows=passage_block, block_queries=query_block,
+        progress=progress,
+    )  # fmt: skip
+    return Neighbours(found.rows.astype(np.int32), found.scores)
+
+
+class _InOrder:
+    """Passages for `exact_search`; equal similarities keep their order."""
+
+    def __init__(self, passages: np.ndarray | Blocks) -> None:
+        self.passages, self.by_id = passages, np.arange(len(passages))
+
+    def __len__(self) -> int:
+        return len(self.passages)
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        return np.asarray(self.passages[start:stop]).astype(np.float32)
 
 
 class Blocks:
@@ -98,30 +97,6 @@ class Blocks:
             here = owner == number
             out[here] = self.parts[number][rows[here] - self.starts[number]]
         return out
-
-
-def _merge(items: np.ndarray, similarities: np.ndarray, block: Tensor, first: int, depth: int) -> None:
-    """Put what is nearer in a block of later passages into the running result, in place."""
-    import torch
-
-    # Passages come in order, so an equal similarity of a later one never wins.
-    floor = torch.from_numpy(similarities[:, -1].copy())[:, None]
-    better = block > floor
-    if int(better.sum()) > 4 * depth * len(block) and block.shape[1] > depth:
-        better &= block >= torch.topk(block, depth, dim=1).values[:, -1:]
-    row, column = (one.numpy() for one in torch.nonzero(better, as_tuple=True))
-    if not len(row):
-        return
-    touched, inverse = np.unique(row, return_inverse=True)
-    values = block[torch.from_numpy(row), torch.from_numpy(column)].numpy()
-    all_rows = np.concatenate([np.repeat(np.arange(len(touched)), depth), inverse])
-    all_items = np.concatenate([items[touched].ravel(), (column + first).astype(np.int32)])
-    all_values = np.concatenate([similarities[touched].ravel(), values])
-    # A stable sort keeps passages of equal similarity in their order; empty places have -inf and go last.
-    order = np.lexsort((-all_values, all_rows))
-    starts = np.searchsorted(all_rows[order], np.arange(len(touched)))
-    chosen = order[starts[:, None] + np.arange(depth)]
-    items[touched], similarities[touched] = all_items[chosen], all_values[chosen]
 
 
 def nearest_by_bm25(

@@ -121,13 +121,13 @@ def encode_store(
         )  # fmt: skip
         store = RepresentationStore.open(folder, fingerprint, checksums=False)
     else:
-        ragged = student.kept_vectors(field) is None
+        ragged, similarity = student.kept_vectors(field) is None, student.similarity()
         store = write_store(
             folder, lambda start, stop: encode(np.arange(start, stop)), len(array), encoder_fingerprint=fingerprint,
             field=name, dtype=dtype, stride="ragged" if ragged else "fixed", shard_rows=settings.shard_rows,
             block_rows=BLOCK_ITEMS, ids=array, content_hash=hashes,
             provenance={
-                "student": student.name, "field": field, "precision": settings.precision,
+                "student": student.name, "field": field, "precision": settings.precision, "similarity": similarity and similarity.metric,
                 "items": hashlib.sha256(hash_ids(array).tobytes() + hashes.tobytes()).hexdigest(),
             },
             prepare=prepare if head else None, prepared_fingerprint=mark, progress=progress,

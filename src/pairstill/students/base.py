@@ -16,6 +16,7 @@ from pairstill.errors import InputError
 from pairstill.representation import Representation, concatenate
 from pairstill.students.cross_encoder_interface import CrossEncoderInterface
 from pairstill.students.encoders.pretrained import load_tokenizer, tokenize
+from pairstill.students.heads.base import Similarity
 from pairstill.students.inference import map_blocks, precision_context, with_precision
 from pairstill.tokens.ragged import RaggedTokens, length_batches
 from pairstill.tuples import Tuples, TupleSet
@@ -168,6 +169,10 @@ class Student(nn.Module, CrossEncoderInterface):
         """The newly added part of the encoder: what `encode` does after `encoder_outputs`. Identity here."""
         del field
         return outputs
+
+    def similarity(self) -> Similarity | None:
+        """How the logit follows from two single vectors, so that a search for neighbours finds the best; None where it does not."""
+        return None
 
     def new_parameters(self) -> Iterator[nn.Parameter]:
         """Parameters that do not come from the base."""

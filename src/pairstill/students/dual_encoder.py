@@ -15,7 +15,7 @@ from pairstill.representation import Representation
 from pairstill.students.base import Prepared, Student, as_tensors
 from pairstill.students.encoders.pretrained import check_max_lengths
 from pairstill.students.encoders.transformer import EncoderConfig, Keep, TransformerEncoder
-from pairstill.students.heads.base import Head
+from pairstill.students.heads.base import Head, Similarity
 from pairstill.students.heads.similarity_skip import SimilaritySkip
 
 
@@ -122,6 +122,10 @@ class DualEncoder(Student):
         vectors = self.projections[field if len(self.projections) > 1 else 0](outputs.vectors)
         valid = torch.arange(vectors.shape[1], device=vectors.device) < outputs.lengths[:, None]
         return Representation(vectors * valid[:, :, None].to(vectors.dtype), outputs.lengths, outputs.similarity)
+
+    def similarity(self) -> Similarity | None:
+        """The head's."""
+        return self.head.similarity()
 
     def prepare(self, field: int, representation: Representation[Any]) -> Prepared:
         """The head's part per item, and the skip's normalised vector."""

@@ -116,7 +116,8 @@ def load_student(folder: str | Path) -> Student:
     if not isinstance(body, dict) or body.get("format") != FORMAT:
         raise ArtefactError(
             "the folder holds no Pairstill student", file=path / "config.json", expected=f'"format": "{FORMAT}"',
-            fix="A sentence-transformers or sequence-classification folder can be a teacher: see `pairstill annotate --teacher`",
+            fix="A sentence-transformers or sequence-classification folder can be a teacher (`pairstill annotate --teacher`) or "
+            "become a student (`pairstill export --format pairstill`)",
         )  # fmt: skip
     if not isinstance(body.get("version"), int) or body["version"] > FORMAT_VERSION:
         raise ArtefactError(

@@ -4,8 +4,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """A logit that is `scale * similarity of two kept vectors + bias`, so that nearest-neighbour search finds the highest.
+
+    Attributes:
+        metric: `cosine`, or `dot`: of the vectors as they are kept.
+        scale: Below 0 where the least similar items have the highest logits.
+        bias: Of the logit.
+    """
+
+    metric: Literal["cosine", "dot"]
+    scale: float = 1.0
+    bias: float = 0.0
 
 
 class Head(nn.Module, ABC):
@@ -28,6 +45,10 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def score(self, prepared: Sequence[Mapping[str, Tensor]], index: Tensor) -> Tensor:
         """Logits `(tuples, outputs)` of `index (tuples, fields)` into `prepared`."""
+
+    def similarity(self) -> Similarity | None:
+        """What search needs to know of a head that compares one vector an item; None for every other head."""
+        return None
 
     @abstractmethod
     def start_at_zero(self) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pairstill.errors import InputError
-from pairstill.students.heads.base import Head
+from pairstill.students.heads.base import Head, Similarity
 
 
 class CosineHead(Head):
@@ -45,6 +45,10 @@ class CosineHead(Head):
         """Dot product of normalised vectors, scaled."""
         left, right = (one["vector"][index[:, field]] for field, one in enumerate(prepared))
         return (self.scale * (left * right).sum(dim=-1) + self.bias)[:, None]
+
+    def similarity(self) -> Similarity:
+        """The cosine with this head's scale and bias."""
+        return Similarity("cosine", float(self.scale.detach()), float(self.bias.detach()))
 
     def start_at_zero(self) -> None:
         """Raise: a cosine needs no skip beside it."""

@@ -1,0 +1,69 @@
+"""The options that say which queries are asked, read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pairstill.errors import InputError
+
+if TYPE_CHECKING:
+    from pairstill.retrieval.search import Queries
+    from pairstill.tuples import TupleSet
+
+
+def read_queries(
+    tuples: Path | None, field: str, splits: list[str] | None, queries: Path | None, id_column: str | None,
+    text_columns: list[str] | None, position: int | None,
+) -> tuple[Queries, TupleSet | None]:  # fmt: skip
+    """Queries from a tuple set's field, those of some splits or all of them, or from a file.
+
+    Raises:
+        InputError: Options contradict each other, or what they name is not there.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    from pairstill.cli.flags import refuse_flags
+
+    if (tuples is None) == (queries is None):
+        raise InputError("give one of --tuples and --queries", expected="a tuple set, or a file of queries")
+    if tuples is not None:
+        refuse_flags({"--id": id_column, "--text": text_columns, "--position": position}, "the tuple set says it")
+        from pairstill.tuples import TupleSet
+
+        tuple_set = TupleSet.load(tuples)
+        place = field_of(tuple_set, field, tuples)
+        collection = tuple_set.collection_of(place)
+        ids, texts = collection.ids, tuple_set.texts(place)
+        if splits:
+            rows = np.unique(tuple_set.split(*splits).index[:, place])
+            ids, texts = ids.take(pa.array(rows)), [texts[row] for row in rows]
+        found, number = tuple_set, place
+    else:
+        refuse_flags({"--split": splits}, "a file of queries has no splits")
+        if id_column is None or not text_columns:
+            raise InputError("--queries is given without --id or --text", expected="both, names of columns")
+        from pairstill.cli.encode import items_from_file
+
+        path = Path(str(queries))
+        ids, texts = items_from_file(path, id_column, text_columns, "stop", path)
+        found, number = None, (position or 1) - 1
+
+    from pairstill.retrieval.search import Queries
+
+    ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
+    return Queries(ids, texts, number, field), found
+
+
+def field_of(tuple_set: TupleSet, field: str, origin: Path) -> int:
+    """Position of a field by its name.
+
+    Raises:
+        InputError: The tuple set has no such field.
+    """
+    if field not in tuple_set.field_names:
+        raise InputError(
+            f"the tuple set has no field '{field}'", file=origin, expected=f"one of {', '.join(tuple_set.field_names)}"
+        )
+    return tuple_set.field_names.index(field)

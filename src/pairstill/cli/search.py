@@ -1,0 +1,84 @@
+"""`pairstill search`: the best items of a store for every query, as a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def search(
+    student: Annotated[Path, typer.Option(help="Student folder.")],
+    store: Annotated[Path, typer.Option(help="Store from `pairstill encode` that is searched.")],
+    out: Annotated[Path, typer.Option(help="Folder for run.parquet and run.trec; a run in it is replaced.")],
+    tuples: Annotated[Path | None, typer.Option(help="Tuple set of the queries; its labels judge the result.")] = None,
+    field: Annotated[str, typer.Option(help="Of the queries.")] = "query",
+    split: Annotated[list[str] | None, typer.Option(help="With --tuples: queries of these splits alone.")] = None,
+    queries: Annotated[Path | None, typer.Option(help="Or a CSV, TSV, JSON Lines or Parquet file of queries.")] = None,
+    id_column: Annotated[str | None, typer.Option("--id", help="With --queries: column of the ids.")] = None,
+    text_column: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="With --queries: column of the text; several are joined by a space."),
+    ] = None,
+    position: Annotated[
+        int | None, typer.Option(min=1, help="With --queries: which field of the student asks, from 1 (1).")
+    ] = None,
+    index: Annotated[Path | None, typer.Option(help="From `pairstill index`; left out, search is exact.")] = None,
+    candidates: Annotated[
+        Path | None,
+        typer.Option(help="Run (folder, Parquet or TREC) of a first stage: score its items alone, with any student."),
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="Items of a query.")] = 1000,
+    qrels: Annotated[Path | None, typer.Option(help="TREC judgements, instead of the tuple set's labels.")] = None,
+    relevant_from: Annotated[
+        float | None, typer.Option(help="Least label, or grade of --qrels, that MRR, MAP and Recall call relevant.")
+    ] = None,
+    check: Annotated[
+        int,
+        typer.Option(
+            min=0, help="With --index: queries that are searched exactly, too, to reach the index's recall on them."
+        ),
+    ] = 100,
+    precision: Annotated[str, typer.Option(help="Of the encoder: float32 or bfloat16, or auto.")] = "float32",
+    threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
+) -> None:
+    """Search a store with queries that are encoded now; write a run, and measure it where there are judgements."""
+    from pairstill.cli.progress import progress_bar
+    from pairstill.cli.queries import read_queries
+    from pairstill.cli.runs import judgements_of, print_quality
+    from pairstill.machine import resolve_precision, set_threads
+
+    chosen = resolve_precision(precision)
+    asked, tuple_set = read_queries(tuples, field, split, queries, id_column, text_column, position)
+    judgements = judgements_of(qrels, relevant_from, tuple_set, split, asked.field)
+
+    from pairstill.retrieval.run import read_run
+    from pairstill.retrieval.search import SearchSettings, open_store
+    from pairstill.retrieval.search import search as run
+    from pairstill.students import load_student
+
+    used = set_threads(threads)
+    if index is not None:
+        from pairstill.retrieval.approximate import import_faiss
+
+        import_faiss().omp_set_num_threads(used)
+    model = load_student(student)
+    opened = open_store(model, asked.field, store)
+    settings = SearchSettings(top, chosen, check)
+    with progress_bar("Searching", "queries") as progress:
+        done = run(model, opened, asked, out, index=index, candidates=candidates, settings=settings, progress=progress)
+    print(
+        f"run: {out}   {done.queries:,} queries, {done.items:,} items, {done.rows:,} results; encoded {done.encoded_per_s:,.0f} queries/s, "
+        f"searched {done.searched_per_s:,.0f} queries/s ({done.way})"
+    )
+    if done.without_candidates:
+        print(f"{done.without_candidates:,} queries have no candidate in {candidates}")
+    if done.recall is not None:
+        measured = done.recall
+        print(
+            f"recall@{measured.depth}: {measured.value:.4f} against exact search on {measured.queries:,} of these queries at effort {done.effort}; "
+            f"{measured.approximate_per_s:,.0f} queries/s, exact {measured.exact_per_s:,.0f}"
+        )
+    if judgements is not None:
+        print_quality({out.name: read_run(out)}, judgements)

@@ -1,0 +1,151 @@
+"""Students as sentence-transformers folders that give the same scores there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pairstill import __version__
+from pairstill.errors import InputError
+from pairstill.export import late_interaction
+from pairstill.export.modules import IDENTITY, Module, dense, pooling, save_modules
+from pairstill.files import read_json, write_json, write_text
+from pairstill.students import CrossEncoder, Student
+from pairstill.students.dual_encoder import DualEncoder
+from pairstill.students.encoders.pretrained import quiet_loading
+
+NOTE_FILE, FORMAT, FORMAT_VERSION = "pairstill.json", "pairstill/exported-student", 1
+BI_ENCODERS = ("de-cos", "bert-dot")
+LATE_INTERACTION = "colbert"
+SIGMOID = "torch.nn.modules.activation.Sigmoid"
+
+
+@dataclass(frozen=True)
+class ExportedScore:
+    """How the student's logit follows from what the exported folder gives.
+
+    Attributes:
+        kind: Class of sentence-transformers that loads the folder.
+        gives: What that class gives: `cosine`, `dot` or `maxsim` (`model.similarity`), or `logit` (`model.predict` without activation).
+        scale: logit = scale * what is given + bias.
+        bias: See `scale`.
+    """
+
+    kind: str
+    gives: str
+    scale: float = 1.0
+    bias: float = 0.0
+
+    def said(self) -> str:
+        """One sentence for people."""
+        if self.gives == "logit":
+            return "the student's logit is what the folder's classifier gives, before `predict` applies its activation"
+        return f"the student's logit is {self.scale:.9g} * {self.gives} {self.bias:+.9g}; `{self.kind}.similarity` gives the {self.gives}"
+
+
+def export_sentence_transformers(student: Student, folder: str | Path) -> ExportedScore:
+    """Write a folder that sentence-transformers loads as it is; the library itself is not needed.
+
+    What the library has no place for, the scale and bias of a similarity, stands in `pairstill.json` and the model card.
+
+    Args:
+        student: A cross-encoder of two texts, a student that compares two vectors by cosine or dot product, or a ColBERT.
+        folder: Made if it is not there; must be empty.
+
+    Returns:
+        How the student's logit follows from the folder's score.
+
+    Raises:
+        InputError: The library has no such architecture, or the folder is not empty.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError("the output exists", file=folder, expected="a new or empty folder")
+    score = _cross_encoder(student, folder) if isinstance(student, CrossEncoder) else _text_encoder(student, folder)
+    write_text(folder / "README.md", _card(student, score))
+    head = student.head if isinstance(student, DualEncoder) else nn.Module()
+    write_json(
+        folder / NOTE_FILE,
+        {
+            "format": FORMAT, "version": FORMAT_VERSION, "created_by": f"pairstill {__version__}", "architecture": student.name,
+            "config": asdict(student.config), "encoder_model": student.encoder_model_config(), "score": asdict(score),
+            "head": {name: float(one) for name, one in head.state_dict().items()},
+        },
+    )  # fmt: skip
+    return score
+
+
+def _cross_encoder(student: CrossEncoder, folder: Path) -> ExportedScore:
+    if student.field_count != 2:
+        raise InputError(
+            f"the cross-encoder joins {student.field_count} texts", expected="two, as sentence-transformers does"
+        )
+    _save_transformer(student.model, student.tokenizer, folder, {"max_seq_length": student.max_length})
+    _describe(folder, "CrossEncoder", {"activation_fn": SIGMOID if student.outputs == 1 else IDENTITY})
+    return ExportedScore("CrossEncoder", "logit")
+
+
+def _text_encoder(student: Student, folder: Path) -> ExportedScore:
+    found = student.similarity()
+    # TwinBERT compares by cosine, too, but its towers are its own.
+    if not isinstance(student, DualEncoder) or student.name not in (*BI_ENCODERS, LATE_INTERACTION):
+        raise InputError(
+            f"sentence-transformers has no architecture like a {student.name}",
+            expected=f"cross-encoder, {', '.join(BI_ENCODERS)} or {LATE_INTERACTION}",
+        )
+    if len(student.encoders) > 1:
+        raise InputError(
+            "the student has an encoder of its own for each field, and a sentence-transformers folder has one",
+            expected="a student trained with a shared encoder",
+        )
+    settings: dict[str, Any] = {"max_seq_length": max(student.max_lengths), "do_lower_case": False}
+    if len(set(student.max_lengths)) > 1:
+        settings |= {"query_length": student.max_lengths[0], "document_length": student.max_lengths[1]}
+    encoder = student.encoder(0)
+    if found is None:
+        modules = late_interaction.modules_of(student)
+        settings |= late_interaction.expansion_of(student)
+        _save_transformer(encoder.model, late_interaction.marked_tokenizer(student), folder, settings)
+        kind, gives = "MultiVectorEncoder", "maxsim"
+        scale, bias = late_interaction.scale_of(student)
+    else:
+        modules = [pooling(encoder.hidden_size, "mean" if student.keeps[0].take == "mean" else "cls")]
+        modules += [dense(layer, "sentence_embedding") for layer in student.projections if isinstance(layer, nn.Linear)]
+        modules += [Module("Normalize")] if found.metric == "cosine" else []
+        _save_transformer(encoder.model, student.tokenizer, folder, settings)
+        kind, gives, scale, bias = "SentenceTransformer", found.metric, found.scale, found.bias
+    save_modules(folder, modules)
+    prompts = late_interaction.prompts_of(student) if found is None else {}
+    _describe(folder, kind, {"similarity_fn_name": gives, "prompts": prompts})
+    return ExportedScore(kind, gives, scale, bias)
+
+
+def _save_transformer(model: nn.Module, tokenizer: Any, folder: Path, settings: Mapping[str, Any]) -> None:
+    with quiet_loading(str(folder)):
+        model.save_pretrained(str(folder))  # type: ignore[operator]
+        tokenizer.save_pretrained(str(folder))
+    path = folder / "tokenizer_config.json"
+    write_json(path, {**read_json(path), "model_max_length": settings["max_seq_length"]})
+    write_json(folder / "sentence_bert_config.json", dict(settings))
+
+
+def _describe(folder: Path, kind: str, settings: Mapping[str, Any]) -> None:
+    write_json(
+        folder / "config_sentence_transformers.json",
+        {"__version__": {}, "model_type": kind, "prompts": {}, "default_prompt_name": None, **settings},
+    )
+
+
+def _card(student: Student, score: ExportedScore) -> str:
+    use = (
+        'model = CrossEncoder("FOLDER")\nmodel.predict([("a query", "a text")])' if score.kind == "CrossEncoder"
+        else f'model = {score.kind}("FOLDER")\nmodel.similarity(model.encode_query(["a query"]), model.encode_document(["a text"]))'
+    )  # fmt: skip
+    return (
+        f"---\nlibrary_name: sentence-transformers\n---\n# {student.name}\n\nA Pairstill {__version__} student as a "
+        f"sentence-transformers `{score.kind}`: {score.said()}.\n\n```python\nfrom sentence_transformers import {score.kind}\n\n{use}\n```\n"
+    )
