@@ -16,7 +16,9 @@ def annotate(
     out: Annotated[Path, typer.Option(help="Folder of the scores.")],
     teacher: Annotated[
         str | None,
-        typer.Option(help="Folder from `pairstill teach`, a sentence-transformers CrossEncoder, or a classifier."),
+        typer.Option(
+            help="Folder from `pairstill teach` or `distill`, a sentence-transformers CrossEncoder, or a classifier."
+        ),
     ] = None,
     split: Annotated[list[str] | None, typer.Option(help="Splits to score; all if left out.")] = None,
     limit: Annotated[int | None, typer.Option(help="The first so many rows.")] = None,
@@ -115,7 +117,7 @@ def annotate(
             shard_rows=shard_rows,
             progress=progress,
         )
-    line = f"teacher scores: {out}   {len(scores):,} rows, {precision}, {scores.manifest.truncated:,} cut at {model.max_length} tokens"
+    line = f"teacher scores: {out}   {len(scores):,} rows, {precision}, {scores.manifest.truncated:,} cut at {' and '.join(map(str, scores.manifest.max_lengths))} tokens"
     if precision == "bfloat16":
         tau = agreement_with_float32(model, tuple_set, scores)
         line += f", Kendall's tau with float32 {tau:.4f} on a sample"

@@ -19,6 +19,7 @@ from pairstill.cli.quickstart import quickstart
 from pairstill.cli.report import report
 from pairstill.cli.run import run
 from pairstill.cli.score import score
+from pairstill.cli.scores import scores
 from pairstill.cli.store import store
 from pairstill.cli.teach import teach
 from pairstill.errors import PairstillError
@@ -63,6 +64,7 @@ app.command()(encode)
 app.command()(score)
 app.command()(plan)
 app.add_typer(bench, name="bench")
+app.add_typer(scores, name="scores")
 app.add_typer(store, name="store")
 
 
