@@ -165,7 +165,7 @@ def test_classes(names: tuple[str, ...], tmp_path: Path) -> None:
     assert all(one < alone for one in wrong.values()), wrong
     assert made["mean"].manifest.classes == names
     other = replace(teachers[1], manifest=replace(teachers[1].manifest, classes=names[::-1]))
-    with pytest.raises(InputError, match="'a' gives the classes .* and 'b'"):
+    with pytest.raises(InputError, match="'a' gives the classes"):
         combine_scores([teachers[0], other], tuple_set, tmp_path / "x", how="mean")
 
 

@@ -1,4 +1,4 @@
-"""`pairstill scores`: make one artefact of several teachers' scores."""
+"""`pairstill scores`: combine stored teacher scores, and write them as others read them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from pairstill.errors import InputError
 
-scores = typer.Typer(help="Combine stored teacher scores; no teacher runs.", no_args_is_help=True)
+scores = typer.Typer(help="Combine or export stored teacher scores; no teacher runs.", no_args_is_help=True)
 
 
 @scores.command("combine")
@@ -56,3 +56,27 @@ def combine(
         print(f"stack: fitted on {fitted['rows']:,} labelled rows of {', '.join(fitted['splits'])}")
         for row, intercept in zip(stack["coefficients"], stack["intercepts"], strict=True):
             print("  " + "  ".join(f"{one:+.4f}" for one in row) + f"   intercept {intercept:+.4f}")
+
+
+@scores.command("export")
+def export(
+    tuples: Annotated[Path, typer.Option(help="Tuple set folder.")],
+    scores: Annotated[list[Path], typer.Option(help="Teacher scores; several folders of one teacher are joined.")],
+    to: Annotated[Path, typer.Option(help="FILE.tsv to write.")],
+    split: Annotated[list[str] | None, typer.Option(help="Splits to write; all if left out.")] = None,
+    texts: Annotated[bool, typer.Option("--texts", help="Write texts rather than ids.")] = False,
+) -> None:
+    """Write Margin-MSE's five columns: score of the positive, score of the negative, query, positive, negative."""
+    from pairstill.cli.progress import progress_bar
+    from pairstill.teachers.scores import TeacherScores
+    from pairstill.teachers.triple_scores import write_triple_scores
+    from pairstill.tuples import TupleSet
+
+    if to.is_dir():
+        raise InputError("--to is a folder", file=to, expected="a file to write, such as scores.tsv")
+    tuple_set = TupleSet.load(tuples)
+    parts = [TeacherScores.load(one) for one in scores]
+    whole = parts[0] if len(parts) == 1 else TeacherScores.concatenate(parts)
+    with progress_bar("Writing", "rows") as progress:
+        lines = write_triple_scores(to, tuple_set, whole, splits=tuple(split or ()), texts=texts, progress=progress)
+    print(f"written: {to} ({lines:,} triples)")

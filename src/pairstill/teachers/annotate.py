@@ -40,7 +40,7 @@ def annotate(
 ) -> TeacherScores:
     """Score rows of a tuple set; interrupted, the same call goes on with the first unfinished shard.
 
-    Each distinct text is tokenised once. A shard's tuples are sorted into batches of similar length and written back in
+    Each distinct text of a shard is tokenised once, and each distinct tuple of it scored once. A shard's tuples are sorted into batches of similar length and written back in
     stored order; a shard is computed alike whenever and however often it is, so a resumed job gives the same bytes.
 
     Args:
@@ -79,9 +79,14 @@ def annotate(
     def write(shard: Shard, target: Path) -> Mapping[str, Any]:
         rows = slice(shard.start, shard.stop)
         step = None if progress is None else (lambda count: progress(shard.start + count, len(wanted)))
-        logits, truncated = scorer.score(wanted.index[rows], step)
+        # Triples name what is relevant again and again.
+        distinct, places = np.unique(wanted.index[rows], axis=0, return_inverse=True)
+        repeats = len(distinct) < len(shard)
+        logits, cut = scorer.score(distinct if repeats else wanted.index[rows], step)
+        if repeats:
+            logits, cut = logits[places.reshape(-1)], cut[places.reshape(-1)]
         write_parquet(target, scores_table(tuple_set, wanted.rows[rows], logits, "logit"))
-        return {"truncated": truncated}
+        return {"truncated": int(cut.sum())}
 
     receipts = job.run(shards, write, progress)
     manifest = ScoresManifest(
@@ -120,8 +125,8 @@ def _length_setting(lengths: Sequence[int]) -> dict[str, Any]:
 class Scorer(Protocol):
     """Gives logits of rows of a tuple set."""
 
-    def score(self, index: np.ndarray, progress: Callable[[int], None] | None = None) -> tuple[np.ndarray, int]:
-        """Logits `(tuples, outputs)` of `index (tuples, fields)`, and how many tuples were cut."""
+    def score(self, index: np.ndarray, progress: Callable[[int], None] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Logits `(tuples, outputs)` of `index (tuples, fields)`, and `(tuples,)` which of them were cut."""
 
 
 def _scorer(teacher: Student, tuple_set: TupleSet, precision: str) -> Scorer:
@@ -148,8 +153,8 @@ class AssistantScorer:
         self.roomier = copy.copy(teacher)
         self.roomier.max_lengths = tuple(one + 1 for one in teacher.max_lengths)
 
-    def score(self, index: np.ndarray, progress: Callable[[int], None] | None = None) -> tuple[np.ndarray, int]:
-        """Logits `(tuples, outputs)` of `index (tuples, fields)`, and how many tuples had a text that was cut."""
+    def score(self, index: np.ndarray, progress: Callable[[int], None] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Logits `(tuples, outputs)` of `index (tuples, fields)`, and `(tuples,)` which of them had a text that was cut."""
         cut = np.zeros(len(index), dtype=bool)
         for field, most in enumerate(self.teacher.max_lengths):
             items, places = np.unique(index[:, field], return_inverse=True)
@@ -157,9 +162,7 @@ class AssistantScorer:
             cut |= (self.roomier.tokenize(field, [texts[item] for item in items]).lengths > most)[places]
         tuples = Tuples(index, np.arange(len(index)), None, None, np.zeros(len(index), np.int64))
         step = None if progress is None else (lambda done, total: progress(done * len(index) // max(total, 1)))
-        return self.teacher.score_tuples(self.tuple_set, tuples, precision=self.precision, progress=step), int(
-            cut.sum()
-        )
+        return self.teacher.score_tuples(self.tuple_set, tuples, precision=self.precision, progress=step), cut
 
 
 class PairScorer:
@@ -183,8 +186,8 @@ class PairScorer:
         texts = self.tuple_set.texts(field)
         return self.teacher.tokenize(field, [texts[item] for item in distinct]), places
 
-    def score(self, index: np.ndarray, progress: Callable[[int], None] | None = None) -> tuple[np.ndarray, int]:
-        """Logits `(tuples, outputs)` of `index (tuples, fields)`, and how many tuples were cut."""
+    def score(self, index: np.ndarray, progress: Callable[[int], None] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Logits `(tuples, outputs)` of `index (tuples, fields)`, and `(tuples,)` which of them were cut."""
         teacher = self.teacher
         fields = [self.tokens(field, index[:, field]) for field in range(teacher.field_count)]
         joined = sum(tokens.lengths[places] for tokens, places in fields) + teacher.template.special_count
@@ -198,7 +201,7 @@ class PairScorer:
             done += len(rows)
             if progress is not None:
                 progress(done)
-        return out, int((joined > teacher.max_length).sum())
+        return out, joined > teacher.max_length
 
     def _batch(self, fields: Sequence[tuple[RaggedTokens, np.ndarray]], rows: np.ndarray) -> Tensor:
         prepared = []

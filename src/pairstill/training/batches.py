@@ -143,7 +143,7 @@ class Batches:
                 )
                 if self.unit == "tuples"
                 else group_order(
-                    tuples.index, tuples.index[:, 0], settings.seed, epoch, settings.batch_size, settings.cluster_rows
+                    tuples.index, tuples.compared, settings.seed, epoch, settings.batch_size, settings.cluster_rows
                 )
             )
         return self._orders[epoch]

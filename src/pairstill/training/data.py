@@ -43,6 +43,8 @@ class TrainingData:
             digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
         if self.score_kind != "logit":
             digest.update(self.score_kind.encode())
+        if self.tuples.lists is not None:
+            digest.update(np.ascontiguousarray(self.tuples.lists).tobytes())
         return digest.hexdigest()
 
     def targets(self, rows: np.ndarray, device: torch.device, groups: np.ndarray | None = None) -> Targets:
@@ -60,7 +62,7 @@ class TrainingData:
         )
 
     def for_loss(self, loss: Loss) -> TrainingData:
-        """The rows that a loss can learn from: all, or those that share the first field's item with another row.
+        """The rows that a loss can learn from: all, or those that are compared with another row (see `Tuples.compared`).
 
         Raises:
             InputError: The loss does not take scores of this kind, or compares rows and no two share an item.
@@ -69,7 +71,7 @@ class TrainingData:
             loss.check_kind(self.score_kind)
         if loss.unit == "tuples":
             return self
-        first = self.tuples.index[:, 0]
+        first = self.tuples.compared
         if self.tuples.index.shape[1] < 2:
             raise InputError(
                 f"the loss '{loss.name}' compares tuples that share the first field's item, and there is one field",

@@ -25,6 +25,7 @@ from pairstill.files import (
 )
 
 FORMAT_VERSION = 1
+LIST_COLUMN = "list"
 SPLITS = ("train", "valid", "test", "transfer")
 LabelKind = Literal["binary", "graded", "classes", "none"]
 
@@ -95,6 +96,8 @@ class Tuples:
         labels: `(rows,)` float32 in [0, 1], or class numbers; NaN where a row has no label; None where the set has none.
         weights: `(rows,)` float32; None where every row weighs the same.
         groups: `(rows,)` int64 codes of the group (such as the query); rows of equal code belong together.
+        lists: `(rows,)` int64 codes of what losses compare with one another, such as the two rows of a triple; None where they
+            compare the rows of the first field's item.
     """
 
     index: np.ndarray
@@ -102,6 +105,7 @@ class Tuples:
     labels: np.ndarray | None
     weights: np.ndarray | None
     groups: np.ndarray
+    lists: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -115,7 +119,13 @@ class Tuples:
             labels=None if self.labels is None else self.labels[positions],
             weights=None if self.weights is None else self.weights[positions],
             groups=self.groups[positions],
+            lists=None if self.lists is None else self.lists[positions],
         )
+
+    @property
+    def compared(self) -> np.ndarray:
+        """`(rows,)` codes: losses of groups compare rows of equal code."""
+        return self.index[:, 0] if self.lists is None else self.lists
 
 
 @dataclass(frozen=True)
@@ -124,7 +134,9 @@ class TupleSet:
 
     `tuples` has one string column per field (an id), and the columns `label` (float64, nullable), `weight` (float64,
     nullable), `group` (string) and `split` (string; one of train, valid, test, transfer); each name in `slices` is one
-    more string column, to report metrics by. Row order is the source's order and never changes.
+    more string column, to report metrics by. A column `list` (int64, nullable) is there where losses compare other rows than
+    those of the first field's item: rows of equal number, such as the two of a triple. Row order is the source's order and
+    never changes.
 
     Example:
         >>> tuple_set = TupleSet.load("runs/homedepot/tuples")          # doctest: +SKIP
@@ -196,7 +208,17 @@ class TupleSet:
         if self.tuples.column("weight").null_count < len(self):
             weights = pc.fill_null(self.tuples.column("weight"), 1.0).cast(pa.float32()).to_numpy()[rows]
         groups = pc.dictionary_encode(self.tuples.column("group").combine_chunks()).indices
-        return Tuples(self.index[rows], rows, labels, weights, np.asarray(groups, dtype=np.int64)[rows])
+        groups = np.asarray(groups, dtype=np.int64)[rows]
+        return Tuples(self.index[rows], rows, labels, weights, groups, self._lists(rows))
+
+    def _lists(self, rows: np.ndarray) -> np.ndarray | None:
+        """Rows without a number (mined ones) are compared by the first field's item, apart from those that have one."""
+        if LIST_COLUMN not in self.tuples.column_names or LIST_COLUMN in self.slices:
+            return None
+        column = self.tuples.column(LIST_COLUMN)
+        beyond = int(pc.max(column).as_py() or 0) + 1
+        numbers = pc.fill_null(column, -1).to_numpy()[rows]
+        return np.asarray(np.where(numbers < 0, beyond + self.index[rows, 0], numbers))
 
     def with_tuples(self, tuples: pa.Table, provenance: Mapping[str, Any]) -> TupleSet:
         """The same collections under other tuples."""
@@ -296,6 +318,9 @@ def _content_fingerprint(columns: Sequence[pa.Array | pa.ChunkedArray]) -> str:
             if not len(chunk):
                 continue
             valid.update(np.asarray(chunk.is_valid()).astype(np.uint8).tobytes())
+            if pa.types.is_integer(chunk.type):
+                values.update(pc.fill_null(chunk.cast(pa.int64()), 0).to_numpy(zero_copy_only=False).tobytes())
+                continue
             if pa.types.is_floating(chunk.type):
                 values.update(pc.fill_null(chunk.cast(pa.float64()), 0.0).to_numpy(zero_copy_only=False).tobytes())
                 continue
