@@ -12,6 +12,7 @@ import numpy as np
 from pairstill.errors import InputError
 from pairstill.files import write_parquet
 from pairstill.jobs import Job, Shard, split_rows
+from pairstill.scratch import positions
 from pairstill.teachers.ensemble import mean_of_logits, mean_of_probabilities
 from pairstill.teachers.scores import ScoreKind, ScoresManifest, TeacherScores, finish_scores, scores_table
 from pairstill.teachers.stack import Stack
@@ -154,7 +155,7 @@ def _single(logits: np.ndarray) -> np.ndarray:
 def _check_rows(teachers: Sequence[TeacherScores]) -> None:
     for one in teachers:
         for other in teachers:
-            missing = np.flatnonzero(np.isnan(other.for_rows(one.rows)[:, 0]))
+            missing = positions(len(one), lambda piece: np.isnan(other.for_rows(one.rows[piece])[:, 0]))  # noqa: B023
             if len(missing):
                 raise InputError(
                     f"row {int(one.rows[missing[0]])} of the tuple set is scored by '{_name(one)}' and not by '{_name(other)}' "

@@ -23,7 +23,7 @@ from pairstill.students.dual_encoder import DualEncoder
 from pairstill.students.heads.cosine import CosineHead
 from pairstill.students.persistence import state_fingerprint
 from pairstill.training.batches import Batches
-from pairstill.training.data import TrainingData
+from pairstill.training.data import TrainingData, items_of
 from pairstill.training.loop import FitResult, fit
 from pairstill.training.settings import TrainingSettings
 from pairstill.training.sources import ItemSource, StoreSource, token_sources
@@ -231,7 +231,7 @@ def stored_sources(
         key = _store_key(student, tuple_set, field)
         sharing = [other for other in range(student.field_count) if _store_key(student, tuple_set, other) == key]
         if key not in made:
-            items = np.unique(np.concatenate([part[:, other] for part in parts for other in sharing]))
+            items = items_of(parts, sharing, len(tuple_set.collection_of(field)))
             made[key] = _store_field(
                 tuple_set, student, field, items, folder / name, precision, progress_of(f"Encoding '{name}'")
             )
