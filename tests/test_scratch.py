@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import mmap
 import os
 from pathlib import Path
 from typing import Any
@@ -130,3 +131,30 @@ def test_scores_in_pieces(tmp_path: Path, small_pieces: None) -> None:
         TeacherScores.concatenate([half[0], half[0]])
     with pytest.raises(InputError, match=r"row \d+ of the tuple set has no score \(100 labelled rows have none\)"):
         write_triple_scores(tmp_path / "out.tsv", tuple_set, scores)
+
+
+def on_disk(array: np.ndarray) -> bool:
+    """Whether an array is a view of a mapped file."""
+    base: Any = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(base.obj if isinstance(base, memoryview) else base, mmap.mmap)
+
+
+def test_what_training_holds_of_its_rows_is_on_disk(tmp_path: Path, small_pieces: None) -> None:
+    from pairstill.cli.training import training_data
+    from pairstill.losses import DistillationLoss, MarginMSE
+    from pairstill.teachers.import_scores import import_scores
+
+    variants()[2].save(tmp_path / "tuples")
+    tuple_set = TupleSet.load(tmp_path / "tuples")
+    (tmp_path / "scores.tsv").write_text("row\tscore\n" + "".join(f"{row}\t{row}\n" for row in range(0, 400, 3)))
+    import_scores(tmp_path / "scores.tsv", tuple_set, tmp_path / "scores", kind="logit")
+    for loss in (DistillationLoss(), MarginMSE()):
+        data, scores = training_data(tuple_set, [tmp_path / "scores"], ["train"], loss, 0.0)
+        assert scores is not None
+        arrays = {"scores": scores.logits, "their rows": scores.rows, "logits": data.teacher_logits}
+        arrays |= {name: getattr(data.tuples, name) for name in ("index", "rows", "labels", "groups", "lists")}
+        assert len(data.tuples) > 20
+        assert {name for name, array in arrays.items() if not on_disk(array)} == set()
+    assert not on_disk(np.empty(3))
