@@ -5,6 +5,7 @@ The files are made in Python's temporary folder (`TMPDIR`), which must be on a d
 
 from __future__ import annotations
 
+import contextlib
 import math
 import mmap
 import os
@@ -90,20 +91,14 @@ def take(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     return out
 
 
-class _room:
+@contextlib.contextmanager
+def _room(size: int | None) -> Iterator[None]:
     """A full disk becomes one clear error."""
-
-    def __init__(self, size: int | None) -> None:
-        self.size = size
-
-    def __enter__(self) -> None:
-        """Nothing to do."""
-
-    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        """Say which folder is full."""
-        if isinstance(error, OSError):
-            size = "" if self.size is None else f" of {self.size:,} bytes"
-            raise InputError(
-                f"a temporary file{size} cannot be written: {error.strerror or error}", file=tempfile.gettempdir(),
-                fix="Make room, or name a folder on a larger disk in the environment variable TMPDIR",
-            ) from None  # fmt: skip
+    try:
+        yield
+    except OSError as error:
+        what = "" if size is None else f" of {size:,} bytes"
+        raise InputError(
+            f"a temporary file{what} cannot be written: {error.strerror or error}", file=tempfile.gettempdir(),
+            fix="Make room, or name a folder on a larger disk in the environment variable TMPDIR",
+        ) from None  # fmt: skip

@@ -206,6 +206,7 @@ class TeacherScores:
         try:
             manifest = _parse(body)
             shards = [(one["file"], one["rows"], one["bytes"], one["sha256"]) for one in body["shards"]]
+            total = sum(one[1] for one in shards)
         except (KeyError, TypeError) as error:
             raise ArtefactError(
                 f"the manifest lacks or misnames a field: {error}", file=folder / "manifest.json"
@@ -215,7 +216,6 @@ class TeacherScores:
                 f"the score kind is '{manifest.score_kind}'", file=folder / "manifest.json",
                 expected=" or ".join(get_args(ScoreKind)),
             )  # fmt: skip
-        total = sum(one[1] for one in shards)
         rows, logits = scratch_array((total,), np.int64), scratch_array((total, manifest.outputs), np.float32)
         done = 0
         for file, count, size, sha256 in shards:
@@ -293,7 +293,10 @@ def scores_table(tuple_set: TupleSet, rows: np.ndarray, logits: np.ndarray, kind
         kind: Written into the file, so that shards of different kinds cannot be mixed.
     """
     columns: dict[str, Any] = {"row": pa.array(rows, pa.int64())}
-    taken = tuple_set.tuples.select(list(tuple_set.field_names)).take(pa.array(rows))
+    # Of the rows' neighbourhood alone: taking from a large column copies it whole.
+    low, high = (int(rows.min()), int(rows.max()) + 1) if len(rows) else (0, 0)
+    near = tuple_set.tuples.select(list(tuple_set.field_names)).slice(low, high - low)
+    taken = near.take(pa.array(rows - low))
     for name in tuple_set.field_names:
         columns[name] = taken.column(name).cast(pa.string())
     for number in range(logits.shape[1]):

@@ -95,6 +95,8 @@ def _learnt(tuple_set: TupleSet, rows: np.ndarray | None) -> str:
         return f"{pc.sum(labelled).as_py() or 0:,} labelled tuples of train"
     counts: Counter[str] = Counter()
     for piece in pieces(len(rows)):
-        for one in pc.value_counts(splits.take(rows[piece])).to_pylist():
+        # Rows rise, so those of a piece are near each other.
+        low, high = int(rows[piece][0]), int(rows[piece][-1]) + 1
+        for one in pc.value_counts(splits.slice(low, high - low).take(rows[piece] - low)).to_pylist():
             counts[one["values"]] += one["counts"]
     return " and ".join(f"{count:,} tuples of {split}" for split, count in counts.items())

@@ -30,7 +30,7 @@ def judged_labels(spec: LabelSource, ids: Sequence[pa.Array]) -> tuple[Labels, p
         raise TypeError(spec)
     source = read_source(spec.qrels, JUDGED)
     labels, values = read_labels(source, spec.model_copy(update={"column": "relevance", "qrels": None}))
-    judged = pc.binary_join_element_wise(keys(source, "query"), keys(source, "document"), "\t")
+    judged = _pairs(keys(source, "query"), keys(source, "document"))
     first = np.asarray(pc.index_in(judged, value_set=judged), dtype=np.int64)
     numbers_found = values.to_numpy(zero_copy_only=False)
     differs = first_row(numbers_found != numbers_found[first])
@@ -38,8 +38,7 @@ def judged_labels(spec: LabelSource, ids: Sequence[pa.Array]) -> tuple[Labels, p
         raise source.error(
             differs, "relevance", "the pair of this line has another judgement above", expected="one judgement a pair"
         )
-    wanted = pc.binary_join_element_wise(*(one.cast(pa.large_string()) for one in ids), "\t")
-    places = pc.index_in(wanted, value_set=judged)
+    places = pc.index_in(_pairs(*ids), value_set=judged)
     if places.null_count == len(places):
         raise InputError("no tuple has a judgement", file=source.name, fix="Check that ids are those of the tuples")
     found = values.take(places)
@@ -50,6 +49,12 @@ def judged_labels(spec: LabelSource, ids: Sequence[pa.Array]) -> tuple[Labels, p
     if not 0 <= other <= (1 if labels.kind != "classes" else len(labels.classes) - 1):
         raise InputError(f"the label of unjudged tuples is {spec.unjudged:g}", expected="a label in the declared range")
     return labels, pc.if_else(places.is_null(), pa.scalar(other, pa.float64()), found)
+
+
+def _pairs(queries: pa.Array, documents: pa.Array) -> pa.Array:
+    """One text a pair; ids of judgements hold no white space."""
+    both = (queries.cast(pa.large_string()), documents.cast(pa.large_string()))
+    return pc.binary_join_element_wise(*both, pa.scalar("\t", pa.large_string()))
 
 
 def read_labels(source: SourceTable, spec: LabelSource) -> tuple[Labels, pa.Array]:
