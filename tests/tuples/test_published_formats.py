@@ -128,6 +128,9 @@ def test_only_items_that_tuples_name_are_kept(kind: str, folder: Path) -> None:
     tuple_set = read(folder, TRIPLES, spec)
     assert tuple_set.collections["passage"].ids.to_pylist() == ["p1", "p2", "p3"]
     assert any("items that no tuple names are left out" in one for one in tuple_set.provenance["notes"])
+    (folder / "triples.tsv").write_text("q1\tp8\tp9\n")
+    with pytest.raises(InputError, match=r"collection.*: no item of the file is named by a tuple"):
+        read(folder, TRIPLES, spec)
     (folder / "triples.tsv").write_text("q1\tp1\tp9\n")
     with pytest.raises(InputError, match=r"triples.tsv, row 1, column 'passage': the id 'p9' has no text"):
         read(folder, TRIPLES, spec)
@@ -137,6 +140,15 @@ def test_a_bad_row_among_the_kept_ones_has_its_line(folder: Path) -> None:
     (folder / "collection.tsv").write_text("p0\tx\np1\tred\np2\tgreen\np9\tx\np3\t\n")
     spec = COLLECTIONS.replace("passage: {files", "passage: {used_only: true, files")
     with pytest.raises(InputError, match=r"collection.tsv, row 5, column 'text': the text is empty"):
+        read(folder, TRIPLES, spec)
+
+
+def test_json_lines_are_not_read_in_pieces(folder: Path) -> None:
+    (folder / "collection.jsonl").write_text('{"id": "p1", "text": "x"}\n')
+    spec = COLLECTIONS.replace(
+        "{files: collection.tsv, columns: [id, text], quotes: false", "{used_only: true, files: collection.jsonl"
+    )
+    with pytest.raises(InputError, match=r"collection.jsonl: 'used_only' is given for a file of format jsonl"):
         read(folder, TRIPLES, spec)
 
 

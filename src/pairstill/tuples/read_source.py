@@ -27,23 +27,31 @@ def read_source(source: TableSource, columns: Sequence[str], used: UsedItems | N
     Args:
         source: Files or a dataset.
         columns: Those wanted.
-        used: Keep the rows of these items alone; CSV, TSV and Parquet files are then read piece by piece. None keeps all.
+        used: Keep the rows of these items alone, of CSV, TSV and Parquet files, which are read piece by piece. None keeps all.
 
     Raises:
         InputError: A file is missing, of unknown format, damaged, or lacks a column; or there are no rows at all.
     """
     columns = list(dict.fromkeys(columns))
     parts: list[Part] = []
+    if used is not None and source.dataset is not None:
+        raise _not_in_pieces("a dataset", source.dataset)
     if source.dataset is not None:
         parts += read_dataset(
             source.dataset, columns, config=source.config, revision=source.revision, splits=source.dataset_splits
         )
     for path in source.files or ():
         if path.is_dir() and is_saved_dataset(path):
+            if used is not None:
+                raise _not_in_pieces("a dataset", path)
             parts += read_dataset(str(path), columns, splits=source.dataset_splits)
         else:
             parts += [_read_file(one, kind, source, columns, used) for one, kind in _files(path, source.format)]
     table = SourceTable(parts)
+    if used is not None and not len(table):
+        raise InputError(
+            "no item of the file is named by a tuple", file=table.name, fix="Check that ids are those of the tuples"
+        )
     if not len(table):
         raise InputError("there are no rows", file=table.name, fix="Give a file that has rows")
     return table
@@ -76,6 +84,13 @@ def _columns_of(path: Path, kind: str, source: TableSource) -> list[str]:
         raise InputError(f"the file cannot be read: {error.strerror}", file=path) from None
 
 
+def _not_in_pieces(what: str, place: str | Path) -> InputError:
+    return InputError(
+        f"'used_only' is given for {what}", file=place, expected="CSV, TSV or Parquet files, which can be read piece by piece",
+        fix="Leave it out",
+    )  # fmt: skip
+
+
 def _check_header(path: Path, kind: str, source: TableSource) -> None:
     if source.columns is not None and kind not in DELIMITERS:
         raise InputError(
@@ -86,6 +101,8 @@ def _check_header(path: Path, kind: str, source: TableSource) -> None:
 
 def _read_file(path: Path, kind: str, source: TableSource, columns: Sequence[str], used: UsedItems | None) -> Part:
     _check_header(path, kind, source)
+    if used is not None and kind not in (*DELIMITERS, "parquet"):
+        raise _not_in_pieces(f"a file of format {kind}", path)
     try:
         if kind == "parquet":
             return read_parquet_source(path, columns, used)

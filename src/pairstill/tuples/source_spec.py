@@ -107,8 +107,8 @@ class CollectionSource(TableSource):
     """A table of items: `id` names the column of ids, `text` the columns that are joined to make the text.
 
     Attributes:
-        used_only: Keep the items that tuples name and leave out the others, which are counted in the provenance; CSV, TSV and
-            Parquet are then read piece by piece.
+        used_only: Keep the items that tuples name and leave out the others, which is said in the provenance. CSV, TSV and Parquet
+            files alone, which are then read piece by piece.
     """
 
     id: str
