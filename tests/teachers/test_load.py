@@ -15,7 +15,7 @@ from sentence_transformers import CrossEncoder as Reference
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from pairstill.errors import ArtefactError, InputError
-from pairstill.students import CrossEncoder, make_student
+from pairstill.students import CrossEncoder, Student, make_student
 from pairstill.students.persistence import parse_config
 from pairstill.teachers.load import load_teacher
 from tiny import FAMILIES, SIZES, WORDS, tiny_base, tiny_tokenizer
@@ -49,7 +49,7 @@ def reference(folder: Path, family: str = "bert", outputs: int = 1, max_length: 
     return folder
 
 
-def logits(teacher: CrossEncoder) -> np.ndarray:
+def logits(teacher: Student) -> np.ndarray:
     return np.asarray(teacher.predict(pairs(), activation_fn=IDENTITY))
 
 
@@ -139,11 +139,13 @@ def test_a_maximum_length_is_no_less_heeded_for_taught_folders(taught: Path) -> 
         load_teacher(taught, max_length=1000)
 
 
-def test_other_students_are_no_teachers(base: Path, tmp_path: Path) -> None:
+def test_other_students_are_assistants(base: Path, tmp_path: Path) -> None:
     values = {"encoder": {"base": str(base), "max_lengths": [16]}}
-    make_student("de-cos", parse_config("de-cos", values)).save_pretrained(tmp_path)
-    with pytest.raises(InputError, match=r"the folder holds a 'de-cos'.*a cross-encoder as teacher"):
-        load_teacher(tmp_path)
+    made = make_student("de-cos", parse_config("de-cos", values))
+    made.save_pretrained(tmp_path)
+    np.testing.assert_array_equal(logits(load_teacher(tmp_path)), logits(made))
+    with pytest.raises(InputError, match=r"the folder holds a 'de-cos', which reads each text by itself"):
+        load_teacher(tmp_path, max_length=12)
 
 
 @pytest.fixture(scope="module")

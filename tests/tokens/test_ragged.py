@@ -33,3 +33,12 @@ def test_batches_cover_each_row_once_within_the_budget(lengths: list[int], token
 def test_training_passes_are_not_too_small() -> None:
     assert bucket_budget(np.array([10, 20])) == 4096
     assert bucket_budget(np.full(1000, 100)) == int(100_000 * 1.15) // 3
+
+
+@given(st.lists(st.lists(st.lists(st.integers(0, 9), max_size=4), max_size=5), max_size=4))
+def test_parts_are_put_together(parts: list[list[list[int]]]) -> None:
+    whole = RaggedTokens.concatenate([RaggedTokens.from_lists(one) for one in parts])
+    expected = RaggedTokens.from_lists([text for one in parts for text in one])
+    np.testing.assert_array_equal(whole.ids, expected.ids)
+    np.testing.assert_array_equal(whole.offsets, expected.offsets)
+    assert (whole.ids.dtype, whole.offsets.dtype) == (expected.ids.dtype, expected.offsets.dtype)

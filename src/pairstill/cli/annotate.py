@@ -16,7 +16,9 @@ def annotate(
     out: Annotated[Path, typer.Option(help="Folder of the scores.")],
     teacher: Annotated[
         str | None,
-        typer.Option(help="Folder from `pairstill teach`, a sentence-transformers CrossEncoder, or a classifier."),
+        typer.Option(
+            help="Folder from `pairstill teach` or `distill`, a sentence-transformers CrossEncoder, or a classifier."
+        ),
     ] = None,
     split: Annotated[list[str] | None, typer.Option(help="Splits to score; all if left out.")] = None,
     limit: Annotated[int | None, typer.Option(help="The first so many rows.")] = None,
@@ -35,6 +37,16 @@ def annotate(
     skip_unknown: Annotated[
         bool, typer.Option("--skip-unknown", help="Leave out imported rows that are not among the tuples.")
     ] = False,
+    triples: Annotated[
+        bool,
+        typer.Option(
+            "--triples",
+            help="The file is Margin-MSE's: scores of the positive and the negative, query, positive, negative.",
+        ),
+    ] = False,
+    repeated: Annotated[
+        str, typer.Option(help="Imported scores of one tuple that differ: refuse, mean or last.")
+    ] = "refuse",
     shard_rows: Annotated[
         int, typer.Option(help="Rows of a shard; an interruption loses the shard it was in.")
     ] = 16_384,
@@ -54,7 +66,14 @@ def annotate(
         raise InputError("--import is given without --kind", expected="logit, probability or other")
     if import_file is None:
         refuse_flags(
-            {"--kind": kind, "--score-column": score_column, "--column": column, "--skip-unknown": skip_unknown},
+            {
+                "--kind": kind,
+                "--score-column": score_column,
+                "--column": column,
+                "--skip-unknown": skip_unknown,
+                "--triples": triples,
+                "--repeated": repeated != "refuse",
+            },
             "it is about a file given with --import",
         )
     else:
@@ -67,6 +86,8 @@ def annotate(
             },
             "imported scores are not computed",
         )
+    if triples:
+        refuse_flags({"--score-column": score_column, "--column": column}, "a file of triples has no named columns")
     columns = pairs_of(column or (), "--column")
     refuse_other_artefact(out, "teacher-scores")
     tuple_set = TupleSet.load(tuples)
@@ -75,6 +96,7 @@ def annotate(
         from pairstill.teachers.import_scores import import_scores
 
         declared: Any = kind
+        several: Any = repeated
         with progress_bar("Importing", "rows") as progress:
             scores = import_scores(
                 import_file,
@@ -85,12 +107,16 @@ def annotate(
                 columns=columns,
                 splits=splits,
                 skip_unknown=skip_unknown,
+                triples=triples,
+                repeated=several,
                 progress=progress,
             )
         line = f"teacher scores: {out}   {len(scores):,} rows, kind {scores.kind}"
         skipped = int(scores.manifest.provenance["rows_of_the_file_skipped"])
         absent = int(scores.manifest.provenance["rows_without_score"])
         line += f", {skipped:,} rows of the file skipped" if skipped else ""
+        differing = int(scores.manifest.provenance.get("tuples_with_several_scores", 0))
+        line += f", {repeated} of differing scores of {differing:,} tuples" if differing else ""
         print(line + (f", {absent:,} rows of the tuple set without a score" if absent else ""))
         return
     tuple_set.split(*splits)
@@ -115,7 +141,7 @@ def annotate(
             shard_rows=shard_rows,
             progress=progress,
         )
-    line = f"teacher scores: {out}   {len(scores):,} rows, {precision}, {scores.manifest.truncated:,} cut at {model.max_length} tokens"
+    line = f"teacher scores: {out}   {len(scores):,} rows, {precision}, {scores.manifest.truncated:,} cut at {' and '.join(map(str, scores.manifest.max_lengths))} tokens"
     if precision == "bfloat16":
         tau = agreement_with_float32(model, tuple_set, scores)
         line += f", Kendall's tau with float32 {tau:.4f} on a sample"

@@ -21,6 +21,7 @@ from pairstill.cli.quickstart import quickstart
 from pairstill.cli.report import report
 from pairstill.cli.run import run
 from pairstill.cli.score import score
+from pairstill.cli.scores import scores
 from pairstill.cli.search import search
 from pairstill.cli.store import store
 from pairstill.cli.teach import teach
@@ -69,6 +70,7 @@ app.command()(index)
 app.command()(search)
 app.command()(export)
 app.add_typer(bench, name="bench")
+app.add_typer(scores, name="scores")
 app.add_typer(store, name="store")
 
 

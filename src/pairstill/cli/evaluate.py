@@ -206,14 +206,10 @@ def _check_shape(name: str, path: str | Path, fields: int, outputs: int, tuple_s
 
 def _load_teacher(path: str, tuple_set: TupleSet) -> Student:
     """A Pairstill folder of any architecture, a sentence-transformers or sequence-classification folder, or a hub name."""
-    from pairstill.files import read_json
-    from pairstill.students.persistence import FORMAT, load_student
     from pairstill.teachers.load import load_teacher
 
-    config = Path(path) / "config.json"
-    if not config.exists() and path.startswith((".", "/", "~")):
+    if not (Path(path) / "config.json").exists() and path.startswith((".", "/", "~")):
         raise InputError("there is no teacher in this folder", file=path, expected="a folder with config.json")
-    ours = config.exists() and read_json(config).get("format") == FORMAT
-    found = load_student(path) if ours else load_teacher(path, field_count=len(tuple_set.fields))
+    found = load_teacher(path, field_count=len(tuple_set.fields))
     _check_shape("the teacher", path, found.field_count, found.outputs, tuple_set)
     return found

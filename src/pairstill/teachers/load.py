@@ -7,24 +7,24 @@ from typing import Any
 
 from pairstill.errors import InputError
 from pairstill.files import read_json
-from pairstill.students import CrossEncoder, load_student
+from pairstill.students import CrossEncoder, Student, load_student
 from pairstill.students.encoders.pretrained import check_max_lengths, quiet_loading, resolve_base
 
 PROBABILITY_ACTIVATIONS = ("Sigmoid", "Softmax")
 
 
-def load_teacher(name: str | Path, *, max_length: int | None = None, field_count: int = 2) -> CrossEncoder:
+def load_teacher(name: str | Path, *, max_length: int | None = None, field_count: int = 2) -> Student:
     """Load a teacher that gives raw logits.
 
     Args:
-        name: A folder that `pairstill teach` wrote, a sentence-transformers `CrossEncoder` folder or hub name, or a plain
-            sequence-classification checkpoint.
-        max_length: Most tokens of a tuple; None takes the model's own.
+        name: A folder that `pairstill teach` or `pairstill distill` wrote (any student may teach a smaller one: a teacher's
+            assistant), a sentence-transformers `CrossEncoder` folder or hub name, or a plain sequence-classification checkpoint.
+        max_length: Most tokens of a tuple, for cross-encoders; None takes the model's own.
         field_count: Texts of a tuple, for models that do not say.
 
     Raises:
-        InputError: It is no cross-encoder, is damaged or without a trained classifier, can only give probabilities, or
-            reads its input in a way that is not ours.
+        InputError: It is damaged or without a trained classifier, can only give probabilities, or reads its input in a way that
+            is not ours; or a maximum length is given for a student that reads its fields apart.
     """
     folder = Path(name)
     config = folder / "config.json"
@@ -99,11 +99,14 @@ def refuse_changed_input(folder: Path) -> None:
             )  # fmt: skip
 
 
-def _load_taught(folder: Path, max_length: int | None) -> CrossEncoder:
+def _load_taught(folder: Path, max_length: int | None) -> Student:
     student = load_student(folder)
-    if not isinstance(student, CrossEncoder):
-        raise InputError(f"the folder holds a '{student.name}'", file=folder, expected="a cross-encoder as teacher")
     if max_length is not None:
+        if not isinstance(student, CrossEncoder):
+            raise InputError(
+                f"the folder holds a '{student.name}', which reads each text by itself, and a maximum length of the whole tuple is given",
+                file=folder, fix="Leave it out: the student reads what it was trained to read",
+            )  # fmt: skip
         check_max_lengths(student.model.config, (max_length,), student.template.special_count + student.field_count)
         student.max_length = max_length
     return student

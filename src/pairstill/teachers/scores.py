@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 from pairstill.errors import ArtefactError, InputError
 from pairstill.files import read_manifest, read_parquet, write_manifest
 from pairstill.jobs import Receipt, check_output
+from pairstill.scratch import pieces, scratch_array
 from pairstill.tuples import TupleSet
 
 FORMAT = "teacher-scores"
@@ -76,6 +78,8 @@ class TeacherScores:
         rows: `(tuples,)` int64, row numbers in the tuple set's `tuples.parquet`, distinct.
         logits: `(tuples, outputs)` float32, as given; see `ScoresManifest.score_kind`.
 
+    Both lie on disk where they are large (`scratch`).
+
     Example:
         >>> scores = TeacherScores.load("runs/teacher-scores")          # doctest: +SKIP
         >>> scores.soft_labels(temperature=2.0).shape                    # doctest: +SKIP
@@ -137,15 +141,33 @@ class TeacherScores:
 
     def for_rows(self, rows: np.ndarray) -> np.ndarray:
         """Scores of these row numbers of the tuple set: `(len(rows), outputs)` float32, NaN where a row has none."""
-        out = np.full((len(rows), self.outputs), np.nan, np.float32)
-        if not len(self):
-            return out
-        order = np.argsort(self.rows, kind="stable")
-        places = np.searchsorted(self.rows, rows, sorter=order).clip(max=len(self) - 1)
-        found = order[places]
-        hit = self.rows[found] == rows
-        out[hit] = self.logits[found[hit]]
+        out = scratch_array((len(rows), self.outputs), np.float32)
+        for piece in pieces(len(rows)):
+            wanted = rows[piece]
+            out[piece] = np.nan
+            inside = np.flatnonzero(wanted < len(self._places))
+            places = self._places[wanted[inside]]
+            out[piece.start + inside[places >= 0]] = self.logits[places[places >= 0]]
         return out
+
+    @cached_property
+    def _places(self) -> np.ndarray:
+        """`(rows of the tuple set, up to the last scored one,)` int64: where a row's score stands, -1 where it has none."""
+        last = max((int(self.rows[piece].max()) for piece in pieces(len(self))), default=-1)
+        out = scratch_array((last + 1,), np.int64)
+        out[:] = -1
+        for piece in pieces(len(self)):
+            out[self.rows[piece]] = np.arange(piece.start, piece.stop)
+        return out
+
+    @property
+    def row_twice(self) -> int | None:
+        """A row of the tuple set that is scored twice; None where there is none."""
+        for piece in pieces(len(self)):
+            again = np.flatnonzero(self._places[self.rows[piece]] != np.arange(piece.start, piece.stop))
+            if len(again):
+                return int(self.rows[piece.start + again[0]])
+        return None
 
     def require_logits(self, what: str) -> None:
         """Refuse scores that are no logits.
@@ -184,6 +206,7 @@ class TeacherScores:
         try:
             manifest = _parse(body)
             shards = [(one["file"], one["rows"], one["bytes"], one["sha256"]) for one in body["shards"]]
+            total = sum(one[1] for one in shards)
         except (KeyError, TypeError) as error:
             raise ArtefactError(
                 f"the manifest lacks or misnames a field: {error}", file=folder / "manifest.json"
@@ -193,7 +216,8 @@ class TeacherScores:
                 f"the score kind is '{manifest.score_kind}'", file=folder / "manifest.json",
                 expected=" or ".join(get_args(ScoreKind)),
             )  # fmt: skip
-        rows, logits = [], []
+        rows, logits = scratch_array((total,), np.int64), scratch_array((total, manifest.outputs), np.float32)
+        done = 0
         for file, count, size, sha256 in shards:
             check_output(folder / file, size, sha256)
             table = read_parquet(folder / file)
@@ -209,15 +233,12 @@ class TeacherScores:
                     f"the shard has {table.num_rows} rows of {', '.join(table.column_names)}", file=folder / file,
                     expected=f"{count} rows of {', '.join(expected)}",
                 )  # fmt: skip
-            rows.append(table.column("row").to_numpy())
-            logits.append(
-                np.stack([table.column(name).to_numpy() for name in expected[1 + len(manifest.fields) :]], axis=1)
-            )
-        scores = cls(
-            manifest,
-            np.concatenate(rows) if rows else np.empty(0, np.int64),
-            np.concatenate(logits) if logits else np.empty((0, manifest.outputs), np.float32),
-        )
+            part = slice(done, done + count)
+            rows[part] = table.column("row").to_numpy()
+            for number in range(manifest.outputs):
+                logits[part, number] = table.column(f"logit_{number}").to_numpy()
+            done += count
+        scores = cls(manifest, rows, logits)
         _check(scores, folder)
         return scores
 
@@ -239,9 +260,16 @@ class TeacherScores:
                 mine, other = getattr(first, name), getattr(part.manifest, name)
                 if mine != other:
                     raise InputError(f"the teacher scores are of different {what}: {mine!r} and {other!r}")
-        rows = np.concatenate([part.rows for part in parts])
-        if len(np.unique(rows)) < len(rows):
-            raise InputError("two of the teacher-score folders score the same row of the tuple set")
+        if len(parts) == 1:
+            return parts[0]
+        total = sum(len(part) for part in parts)
+        rows, logits = scratch_array((total,), np.int64), scratch_array((total, parts[0].outputs), np.float32)
+        done = 0
+        for part in parts:
+            for piece in pieces(len(part)):
+                place = slice(done + piece.start, done + piece.stop)
+                rows[place], logits[place] = part.rows[piece], part.logits[piece]
+            done += len(part)
         splits = tuple(dict.fromkeys(split for part in parts for split in part.manifest.splits))
         manifest = replace(
             first,
@@ -249,7 +277,10 @@ class TeacherScores:
             truncated=sum(part.manifest.truncated for part in parts),
             precision=first.precision if len({part.manifest.precision for part in parts}) == 1 else None,
         )
-        return cls(manifest, rows, np.concatenate([part.logits for part in parts]))
+        whole = cls(manifest, rows, logits)
+        if whole.row_twice is not None:
+            raise InputError("two of the teacher-score folders score the same row of the tuple set")
+        return whole
 
 
 def scores_table(tuple_set: TupleSet, rows: np.ndarray, logits: np.ndarray, kind: ScoreKind) -> pa.Table:
@@ -262,7 +293,10 @@ def scores_table(tuple_set: TupleSet, rows: np.ndarray, logits: np.ndarray, kind
         kind: Written into the file, so that shards of different kinds cannot be mixed.
     """
     columns: dict[str, Any] = {"row": pa.array(rows, pa.int64())}
-    taken = tuple_set.tuples.select(list(tuple_set.field_names)).take(pa.array(rows))
+    # Of the rows' neighbourhood alone: taking from a large column copies it whole.
+    low, high = (int(rows.min()), int(rows.max()) + 1) if len(rows) else (0, 0)
+    near = tuple_set.tuples.select(list(tuple_set.field_names)).slice(low, high - low)
+    taken = near.take(pa.array(rows - low))
     for name in tuple_set.field_names:
         columns[name] = taken.column(name).cast(pa.string())
     for number in range(logits.shape[1]):
@@ -302,11 +336,13 @@ def _parse(body: Mapping[str, Any]) -> ScoresManifest:
 
 
 def _check(scores: TeacherScores, folder: Path) -> None:
-    if len(np.unique(scores.rows)) < len(scores):
+    if scores.row_twice is not None:
         raise ArtefactError("two scores are of the same row of the tuple set", file=folder)
-    bad = np.flatnonzero(~np.isfinite(scores.logits).all(axis=1))
-    if len(bad):
-        raise ArtefactError(f"the score of row {int(scores.rows[bad[0]])} of the tuple set is not finite", file=folder)
+    for piece in pieces(len(scores)):
+        bad = np.flatnonzero(~np.isfinite(scores.logits[piece]).all(axis=1))
+        if len(bad):
+            row = int(scores.rows[piece.start + bad[0]])
+            raise ArtefactError(f"the score of row {row} of the tuple set is not finite", file=folder)
 
 
 def _sigmoid(values: np.ndarray) -> np.ndarray:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pairstill.scratch import scratch_array
+
 
 @dataclass(frozen=True)
 class RaggedTokens:
@@ -26,6 +28,18 @@ class RaggedTokens:
         offsets = np.zeros(len(lists) + 1, dtype=np.int64)
         np.cumsum([len(one) for one in lists], out=offsets[1:])
         ids = np.fromiter((token for one in lists for token in one), dtype=np.int32, count=int(offsets[-1]))
+        return cls(ids, offsets)
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[RaggedTokens]) -> RaggedTokens:
+        """The texts of all parts, in their order; on disk where they are many (`scratch`)."""
+        ids = scratch_array((sum(len(one.ids) for one in parts),), np.int32)
+        offsets = scratch_array((sum(map(len, parts)) + 1,), np.int64)
+        offsets[0] = text = token = 0
+        for one in parts:
+            ids[token : token + len(one.ids)] = one.ids
+            offsets[text + 1 : text + len(one) + 1] = token + one.offsets[1:]
+            text, token = text + len(one), token + len(one.ids)
         return cls(ids, offsets)
 
     def __len__(self) -> int:

@@ -10,9 +10,13 @@ from torch import Tensor
 
 from pairstill.errors import InputError
 from pairstill.losses import Loss, Targets
+from pairstill.scratch import pieces, positions
 from pairstill.training.data import TrainingData
-from pairstill.training.order import epoch_order, group_order
+from pairstill.training.order import chapter_of, epoch_order, group_order
 from pairstill.training.settings import TrainingSettings
+
+CHAPTER_ROWS = 1 << 22
+"""Rows whose order is made in memory at a time; larger passes are cut into chapters of about so many."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,9 @@ class Batches:
     a group stand together in it, and a step takes the groups that start in its places, whole: as many rows on average, one
     group more or less.
 
+    A pass over more than `CHAPTER_ROWS` rows is cut into chapters by lot; only the order of the present one is in memory, and its
+    rows are all that is read meanwhile.
+
     Args:
         data: Rows to learn from.
         loss: Says what a batch is made of.
@@ -56,7 +63,9 @@ class Batches:
     ) -> None:
         self.data, self.unit, self.settings = data, loss.unit, settings
         self.processes, self.process = processes, process
-        self._orders: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        self._chapters = max(1, -(-len(data.tuples) // CHAPTER_ROWS))
+        self._bounds: dict[int, np.ndarray] = {}
+        self._orders: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
         if self.unit != "tuples" and settings.batch_size < 2:
             raise InputError(
                 f"a batch has {settings.batch_size} row and the loss '{loss.name}' compares rows", expected="2 or more"
@@ -93,13 +102,16 @@ class Batches:
         rows, pieces, piece = [], [], 0
         while start < stop:
             epoch, offset = divmod(start, length)
-            reach = min(length - offset, stop - start)
-            order, starts = self._order(epoch)
+            bounds = self._bounds_of(epoch)
+            chapter = int(np.searchsorted(bounds, offset, side="right")) - 1
+            reach = min(int(bounds[chapter + 1]) - offset, stop - start)
+            order, starts = self._order(epoch, chapter)
+            offset -= int(bounds[chapter])
             if self.unit == "tuples":
                 taken = order[offset : offset + reach]
                 lengths = np.array([0])
             else:
-                ends = np.append(starts, length)
+                ends = np.append(starts, len(order))
                 low, high = np.searchsorted(starts, [offset, offset + reach])
                 taken = order[ends[low] : ends[high]]
                 lengths = np.diff(ends[low : high + 1])
@@ -132,21 +144,42 @@ class Batches:
             return np.arange(lengths[0]), 0.0
         return mine, float(self.processes)
 
-    def _order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        if epoch not in self._orders:
+    def _chapter_of(self, piece: slice, epoch: int) -> np.ndarray:
+        compared = None if self.unit == "tuples" else self.data.tuples.compared
+        return chapter_of(piece, compared, self._chapters, self.settings.seed, epoch)
+
+    def _bounds_of(self, epoch: int) -> np.ndarray:
+        """`(chapters + 1,)` places of a pass at which its chapters start, and its end."""
+        if epoch not in self._bounds:
+            count = len(self.data.tuples)
+            sizes = np.array([count])
+            if self._chapters > 1:
+                sizes = np.zeros(self._chapters, np.int64)
+                for piece in pieces(count):
+                    sizes += np.bincount(self._chapter_of(piece, epoch), minlength=self._chapters)
+            self._bounds.clear()
+            self._bounds[epoch] = np.concatenate([[0], np.cumsum(sizes)])
+        return self._bounds[epoch]
+
+    def _order(self, epoch: int, chapter: int) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of a chapter in their order, and the places in it at which pieces of groups start."""
+        if (epoch, chapter) not in self._orders:
             tuples, settings = self.data.tuples, self.settings
             self._orders.clear()
-            self._orders[epoch] = (
-                (
-                    epoch_order(tuples.index, tuples.groups, settings.seed, epoch, settings.cluster_rows),
-                    np.empty(0, np.int64),
+            index, groups = tuples.index, tuples.groups if self.unit == "tuples" else tuples.compared
+            rows = None
+            if self._chapters > 1:
+                rows = positions(len(tuples), lambda piece: self._chapter_of(piece, epoch) == chapter)
+                index, groups = index[rows], groups[rows]
+            if self.unit == "tuples":
+                order = epoch_order(index, groups, settings.seed, epoch, settings.cluster_rows, chapter)
+                starts = np.empty(0, np.int64)
+            else:
+                order, starts = group_order(
+                    index, groups, settings.seed, epoch, settings.batch_size, settings.cluster_rows, chapter
                 )
-                if self.unit == "tuples"
-                else group_order(
-                    tuples.index, tuples.index[:, 0], settings.seed, epoch, settings.batch_size, settings.cluster_rows
-                )
-            )
-        return self._orders[epoch]
+            self._orders[epoch, chapter] = (order if rows is None else rows[order], starts)
+        return self._orders[epoch, chapter]
 
     def _formed(
         self, rows: np.ndarray, pieces: np.ndarray, mine: np.ndarray, device: torch.device

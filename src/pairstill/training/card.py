@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from pairstill import __version__
+from pairstill.scratch import pieces
 from pairstill.students import Student
 from pairstill.teachers.scores import TeacherScores
 from pairstill.training.loop import FitResult
@@ -91,5 +93,10 @@ def _learnt(tuple_set: TupleSet, rows: np.ndarray | None) -> str:
     if rows is None:
         labelled = pc.and_(pc.equal(splits, "train"), pc.is_valid(tuple_set.tuples.column("label")))
         return f"{pc.sum(labelled).as_py() or 0:,} labelled tuples of train"
-    counts = pc.value_counts(splits.take(rows)).to_pylist()
-    return " and ".join(f"{one['counts']:,} tuples of {one['values']}" for one in counts)
+    counts: Counter[str] = Counter()
+    for piece in pieces(len(rows)):
+        # Rows rise, so those of a piece are near each other.
+        low, high = int(rows[piece][0]), int(rows[piece][-1]) + 1
+        for one in pc.value_counts(splits.slice(low, high - low).take(rows[piece] - low)).to_pylist():
+            counts[one["values"]] += one["counts"]
+    return " and ".join(f"{count:,} tuples of {split}" for split, count in counts.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from pairstill.errors import InputError
 from pairstill.losses import Loss, ScoreKind, Targets
+from pairstill.scratch import pieces, positions, scratch_array, take
 from pairstill.tuples import Tuples, TupleSet
 
 
@@ -40,9 +42,11 @@ class TrainingData:
             self.tuples.groups,
             self.teacher_logits,
         ):
-            digest.update(b"-" if array is None else np.ascontiguousarray(array).tobytes())
+            digest.update(b"-" if array is None else np.ascontiguousarray(array).data)
         if self.score_kind != "logit":
             digest.update(self.score_kind.encode())
+        if self.tuples.lists is not None:
+            digest.update(np.ascontiguousarray(self.tuples.lists).data)
         return digest.hexdigest()
 
     def targets(self, rows: np.ndarray, device: torch.device, groups: np.ndarray | None = None) -> Targets:
@@ -60,7 +64,7 @@ class TrainingData:
         )
 
     def for_loss(self, loss: Loss) -> TrainingData:
-        """The rows that a loss can learn from: all, or those that share the first field's item with another row.
+        """The rows that a loss can learn from: all, or those that are compared with another row (see `Tuples.compared`).
 
         Raises:
             InputError: The loss does not take scores of this kind, or compares rows and no two share an item.
@@ -69,14 +73,19 @@ class TrainingData:
             loss.check_kind(self.score_kind)
         if loss.unit == "tuples":
             return self
-        first = self.tuples.index[:, 0]
+        first = self.tuples.compared
         if self.tuples.index.shape[1] < 2:
             raise InputError(
                 f"the loss '{loss.name}' compares tuples that share the first field's item, and there is one field",
                 fix="Use cross-entropy, mse-logit or mse-probability",
             )
-        _, inverse, counts = np.unique(first, return_inverse=True, return_counts=True)
-        kept = np.flatnonzero(counts[inverse] > 1)
+        highest = max(int(first[piece].max()) for piece in pieces(len(first))) if len(first) else -1
+        counts = scratch_array((highest + 1,), np.int64)
+        counts[:] = 0
+        for piece in pieces(len(first)):
+            codes, several = np.unique(first[piece], return_counts=True)
+            counts[codes] += several
+        kept = positions(len(first), lambda piece: counts[first[piece]] > 1)
         if not len(kept):
             raise InputError(
                 f"the loss '{loss.name}' compares tuples that share the first field's item, and no two rows do",
@@ -86,7 +95,7 @@ class TrainingData:
             _check_crossings(self.tuples.index)
         if len(kept) == len(first):
             return self
-        logits = None if self.teacher_logits is None else self.teacher_logits[kept]
+        logits = None if self.teacher_logits is None else take(self.teacher_logits, kept)
         return replace(self, tuples=self.tuples.take(kept), teacher_logits=logits)
 
 
@@ -95,8 +104,24 @@ def corpus_of(tuple_set: TupleSet, tuples: Tuples) -> list[list[str]]:
     corpus = []
     for field in range(len(tuple_set.fields)):
         texts = tuple_set.texts(field)
-        corpus.append([texts[item] for item in np.unique(tuples.index[:, field])])
+        corpus.append([texts[item] for item in items_of([tuples.index], [field], len(texts))])
     return corpus
+
+
+def items_of(parts: Sequence[np.ndarray], fields: Sequence[int], count: int) -> np.ndarray:
+    """Distinct items of some fields, rising.
+
+    Args:
+        parts: `(rows, fields)` items.
+        fields: Whose collection is the same.
+        count: Items of the collection.
+    """
+    named = np.zeros(count, bool)
+    for part in parts:
+        for piece in pieces(len(part)):
+            for field in fields:
+                named[part[piece, field]] = True
+    return np.flatnonzero(named)
 
 
 def _check_crossings(index: np.ndarray) -> None:

@@ -4,9 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 
+BLOCK_ROWS = 1024
+"""Neighbouring rows that are in the same chapter of a pass where single tuples are learnt; they are read together."""
 
-def epoch_order(index: np.ndarray, groups: np.ndarray, seed: int, epoch: int, cluster_rows: int = 1) -> np.ndarray:
-    """A permutation of all rows for one pass.
+
+def chapter_of(piece: slice, compared: np.ndarray | None, chapters: int, seed: int, epoch: int) -> np.ndarray:
+    """`(rows of the piece,)` in which chapter of a pass rows are: by lot, another way every pass.
+
+    A pass over more rows than can be ordered in memory is a sequence of chapters, each in an order of its own.
+
+    Args:
+        piece: Which rows.
+        compared: `(rows,)` codes of all rows, those of equal code stay together; None deals out blocks of neighbouring rows.
+        chapters: How many there are.
+        seed: With `epoch`, everything that the result depends on besides the data.
+        epoch: Number of the pass.
+    """
+    salt = np.uint64(np.random.default_rng([seed, epoch]).integers(1, 2**63))
+    codes = np.arange(piece.start, piece.stop) // BLOCK_ROWS if compared is None else compared[piece]
+    lots = _mix(_mix(codes.astype(np.uint64)) ^ salt) % np.uint64(chapters)
+    return np.asarray(lots.astype(np.int64))
+
+
+def epoch_order(
+    index: np.ndarray, groups: np.ndarray, seed: int, epoch: int, cluster_rows: int = 1, chapter: int = 0
+) -> np.ndarray:
+    """A permutation of all rows for one pass, or for one chapter of it.
 
     With `cluster_rows` above 1, groups whose items overlap are put beside each other, the sequence is cut into pieces of so
     many rows, and the pieces are shuffled. A batch of several pieces then has many rows but few distinct texts. Overlap is
@@ -18,8 +41,9 @@ def epoch_order(index: np.ndarray, groups: np.ndarray, seed: int, epoch: int, cl
         seed: With `epoch`, everything that the result depends on besides the data.
         epoch: Number of the pass.
         cluster_rows: Rows of a piece.
+        chapter: Number of the chapter whose rows these are.
     """
-    generator = np.random.default_rng([seed, epoch])
+    generator = _generator(seed, epoch, chapter)
     if cluster_rows <= 1:
         return generator.permutation(len(index))
     salt = int(generator.integers(1, 2**63))
@@ -34,7 +58,7 @@ def epoch_order(index: np.ndarray, groups: np.ndarray, seed: int, epoch: int, cl
 
 
 def group_order(
-    index: np.ndarray, groups: np.ndarray, seed: int, epoch: int, longest: int, cluster_rows: int = 1
+    index: np.ndarray, groups: np.ndarray, seed: int, epoch: int, longest: int, cluster_rows: int = 1, chapter: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """A permutation of all rows for one pass in which the rows of a group stand together.
 
@@ -48,11 +72,12 @@ def group_order(
         epoch: Number of the pass.
         longest: Most rows of a piece.
         cluster_rows: About so many rows of neighbouring groups stay together.
+        chapter: Number of the chapter whose rows these are.
 
     Returns:
         The order `(rows,)`, and the places in it `(pieces,)` at which a piece starts, rising from 0.
     """
-    generator = np.random.default_rng([seed, epoch])
+    generator = _generator(seed, epoch, chapter)
     _, group = np.unique(groups, return_inverse=True)
     # Rows of a group in random order, then numbered through, which deals them to pieces.
     order = np.lexsort((generator.permutation(len(index)), group))
@@ -75,6 +100,10 @@ def group_order(
     chosen = np.argsort(place[piece], kind="stable")
     starts = np.flatnonzero(np.diff(place[piece][chosen], prepend=-1))
     return order[chosen], starts
+
+
+def _generator(seed: int, epoch: int, chapter: int) -> np.random.Generator:
+    return np.random.default_rng([seed, epoch, chapter] if chapter else [seed, epoch])
 
 
 def _mix(values: np.ndarray) -> np.ndarray:

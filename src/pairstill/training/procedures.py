@@ -24,7 +24,7 @@ from pairstill.students.heads.calibration import Calibration
 from pairstill.students.heads.cosine import CosineHead
 from pairstill.students.persistence import state_fingerprint
 from pairstill.training.batches import Batches
-from pairstill.training.data import TrainingData
+from pairstill.training.data import TrainingData, items_of
 from pairstill.training.loop import FitResult, fit
 from pairstill.training.settings import TrainingSettings
 from pairstill.training.sources import ItemSource, StoreSource, token_sources
@@ -48,10 +48,11 @@ def teach(
     *,
     validation: Validation,
     split: str = "train",
+    loss: Loss | None = None,
     accelerator: Any = None,
     progress_of: ProgressOf = no_progress,
 ) -> FitResult:
-    """Fine-tune a cross-encoder on labels: sigmoid cross-entropy for binary and graded ones, softmax for classes.
+    """Fine-tune a cross-encoder on labels.
 
     Args:
         tuple_set: Labelled rows in `split`.
@@ -60,11 +61,13 @@ def teach(
         folder: Work folder, for checkpoints and the log.
         validation: Chooses the best state.
         split: Rows to learn from.
+        loss: Learns from labels alone; None is sigmoid cross-entropy for binary and graded ones, softmax for classes.
+            `RankNet("labels")` is what Margin-MSE trains its teachers with.
         accelerator: For several processes or trackers.
         progress_of: Gives the progress callable of a named step.
 
     Raises:
-        InputError: The split has no labelled rows, or labels of another number of outputs.
+        InputError: The split has no labelled rows, or labels of another number of outputs, or the loss cannot learn from them.
     """
     teacher.check_fields(tuple_set)
     tuples = tuple_set.split(split)
@@ -74,10 +77,11 @@ def teach(
         raise InputError(
             f"the teacher gives {teacher.outputs} outputs", expected=f"{tuple_set.labels.outputs} for these labels"
         )
-    tuples = tuples.take(np.flatnonzero(~np.isnan(tuples.labels)))
+    loss = loss or DistillationLoss(hard_weight=1.0)
+    loss.check_outputs(teacher.outputs)
+    data = TrainingData(tuples.take(np.flatnonzero(~np.isnan(tuples.labels))), tuple_set=tuple_set.fingerprint)
     return fit(
-        teacher, token_sources(teacher, tuple_set), TrainingData(tuples, tuple_set=tuple_set.fingerprint),
-        DistillationLoss(hard_weight=1.0), settings, folder, validation=validation, accelerator=accelerator, progress=progress_of("Training the teacher"),
+        teacher, token_sources(teacher, tuple_set), data.for_loss(loss), loss, settings, folder, validation=validation, accelerator=accelerator, progress=progress_of("Training the teacher"),
     )  # fmt: skip
 
 
@@ -228,7 +232,7 @@ def stored_sources(
         key = _store_key(student, tuple_set, field)
         sharing = [other for other in range(student.field_count) if _store_key(student, tuple_set, other) == key]
         if key not in made:
-            items = np.unique(np.concatenate([part[:, other] for part in parts for other in sharing]))
+            items = items_of(parts, sharing, len(tuple_set.collection_of(field)))
             made[key] = _store_field(
                 tuple_set, student, field, items, folder / name, precision, progress_of(f"Encoding '{name}'")
             )

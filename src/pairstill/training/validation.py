@@ -135,7 +135,7 @@ class Validation:
         if self.metric is None:
             targets = Targets(
                 torch.from_numpy(self.teacher_logits),
-                groups=torch.from_numpy(self.tuples.index[:, 0]),
+                groups=torch.from_numpy(self.tuples.compared),
                 score_kind=self.score_kind,
             )
             return -float(self.loss(torch.from_numpy(logits), targets))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -14,12 +15,14 @@ from pairstill.errors import InputError
 from pairstill.files import fingerprint_file
 from pairstill.tuples.checks import flat, keys, texts
 from pairstill.tuples.items import ItemRows, check_known, collect, narrow, text_ids
-from pairstill.tuples.read_labels import read_labels, read_weights
+from pairstill.tuples.read_labels import judged_labels, read_labels, read_weights
 from pairstill.tuples.read_source import read_source, source_columns
 from pairstill.tuples.source_spec import FieldSource, SourceSpec, SplitSource, TableSource
 from pairstill.tuples.source_table import Part, SourceTable
 from pairstill.tuples.splitting import DEFAULT_FRACTIONS, first_crossing, make_splits, read_splits, splits_of_parts
-from pairstill.tuples.tuple_set import Collection, Field, Labels, TupleSet
+from pairstill.tuples.triples import two_rows_each
+from pairstill.tuples.tuple_set import LIST_COLUMN, Collection, Field, Labels, TupleSet
+from pairstill.tuples.used_items import UsedItems
 
 
 def read_tuple_set(spec: SourceSpec, *, allow_overlap: bool = False) -> TupleSet:
@@ -51,14 +54,18 @@ class _Reader:
         split_column = self._split_column()
         source = self._read_tuples(split_column)
         labels, label = Labels(), pa.nulls(len(source), pa.float64())
-        if self.spec.label is not None:
+        if self.spec.label is not None and self.spec.label.qrels is None:
             labels, label = read_labels(source, self.spec.label)
+        elif self.spec.triples is not None:
+            labels, label = Labels("binary"), pa.array(np.tile([1.0, 0.0], len(source) // 2))
         weight = pa.nulls(len(source), pa.float64())
         if self.spec.weight is not None:
             weight = read_weights(source, self.spec.weight)
         splits = self._given_splits(source, split_column)
-        self._read_collection_tables()
+        self._read_collection_tables(source)
         ids, collections = self._items(source)
+        if self.spec.label is not None and self.spec.label.qrels is not None:
+            labels, label = judged_labels(self.spec.label, list(ids.values())[:2])
         groups = self._groups(source, ids)
         how = "given" if split_column is None else f"given by the column '{split_column}'"
         if splits is None:
@@ -70,6 +77,8 @@ class _Reader:
             self._check_groups(source, groups, splits, collections)
         columns: dict[str, pa.Array] = {name: narrow(one) for name, one in ids.items()}
         columns |= {"label": label, "weight": weight, "group": narrow(groups), "split": splits}
+        if self.spec.triples is not None:
+            columns[LIST_COLUMN] = pa.array(np.repeat(np.arange(len(source) // 2), 2))
         columns |= {name: self._slice(source, column, ids) for name, column in self.spec.slices.items()}
         return TupleSet(
             fields=tuple(self._field(name, one) for name, one in self.spec.fields.items()),
@@ -98,13 +107,23 @@ class _Reader:
             if reference is not None and reference not in spec.fields and self._in_collection(reference) is None:
                 wanted.append(reference)
         columns = [name for name in wanted if name is not None]
+        triples = spec.triples
+        read = columns if triples is None else [one for one in columns if one != triples.column]
+        read = read if triples is None else [*read, triples.positive, triples.negative]
         if spec.tuples is not None:
-            return read_source(spec.tuples, columns)
-        parts: list[Part] = []
-        for split, source in ((spec.splits and spec.splits.files) or {}).items():
-            for part in read_source(source, columns).parts:
-                parts.append(Part(part.name, part.table, part.row_number, split, part.class_names))
-        return SourceTable(parts)
+            source = read_source(spec.tuples, read)
+        else:
+            parts: list[Part] = []
+            for split, one_split in ((spec.splits and spec.splits.files) or {}).items():
+                for part in read_source(one_split, read).parts:
+                    parts.append(Part(part.name, part.table, part.row_number, split, part.class_names))
+            source = SourceTable(parts)
+        if triples is None:
+            return source
+        return two_rows_each(
+            source, {triples.column: (triples.positive, triples.negative)},
+            [one for one in dict.fromkeys(columns) if one != triples.column],
+        )  # fmt: skip
 
     def _given_splits(self, source: SourceTable, column: str | None) -> pa.Array | None:
         splits = self.spec.splits or SplitSource()
@@ -125,7 +144,7 @@ class _Reader:
             return name, column
         return None
 
-    def _read_collection_tables(self) -> None:
+    def _read_collection_tables(self, source: SourceTable) -> None:
         for name, one in self.spec.collections.items():
             extra = [
                 found[1]
@@ -134,7 +153,17 @@ class _Reader:
                 and (found := self._in_collection(reference)) is not None
                 and self.spec.fields[found[0]].collection == name
             ]
-            self.tables[name] = read_source(TableSource(**_origin(one)), [one.id, *one.text, *extra])
+            used = UsedItems(one.id, self._named_in(source, name)) if one.used_only else None
+            self.tables[name] = read_source(TableSource(**_origin(one)), [one.id, *one.text, *extra], used)
+            if used is not None:
+                self.notes.append(f"{self.tables[name].name}: items that no tuple names are left out")
+
+    def _named_in(self, source: SourceTable, collection: str) -> pa.Array:
+        """Distinct ids of a collection that tuples name."""
+        columns = [
+            one.id or "" for one in self.spec.fields.values() if one.text is None and one.collection == collection
+        ]
+        return pc.unique(pa.concat_arrays([keys(source, column) for column in columns]))
 
     def _items(self, source: SourceTable) -> tuple[dict[str, pa.Array], dict[str, Collection]]:
         ids: dict[str, pa.Array] = {}
@@ -221,7 +250,7 @@ class _Reader:
         return Field(name, collection, columns=tuple(columns))
 
     def _provenance(self, how: str) -> dict[str, Any]:
-        tables = [self.spec.tuples, *self.spec.collections.values()]
+        tables = [self.spec.tuples, *self.spec.collections.values(), self.spec.label.qrels if self.spec.label else None]
         if self.spec.splits is not None and self.spec.splits.files is not None:
             tables += self.spec.splits.files.values()
         files = [path for one in tables if one is not None for path in one.files or ()]

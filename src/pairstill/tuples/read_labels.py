@@ -2,18 +2,59 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from pairstill.errors import InputError
-from pairstill.tuples.checks import flat, numbers
+from pairstill.tuples.checks import flat, keys, numbers
 from pairstill.tuples.nearest import did_you_mean
+from pairstill.tuples.read_source import read_source
 from pairstill.tuples.source_spec import LabelSource
 from pairstill.tuples.source_table import SourceTable, first_row
 from pairstill.tuples.tuple_set import Labels
 
+JUDGED = ("query", "document", "relevance")
 DECLARE = "Declare another kind: --label-range or --classes, or 'range:' or 'classes:' under 'label' in YAML"
+
+
+def judged_labels(spec: LabelSource, ids: Sequence[pa.Array]) -> tuple[Labels, pa.Array]:
+    """Labels of tuples by judgements: of the ids `(queries, documents)`, as `read_labels` gives them.
+
+    Raises:
+        InputError: As `read_labels`; or a pair has two different judgements, or no tuple has one.
+    """
+    if spec.qrels is None:
+        raise TypeError(spec)
+    source = read_source(spec.qrels, JUDGED)
+    labels, values = read_labels(source, spec.model_copy(update={"column": "relevance", "qrels": None}))
+    judged = _pairs(keys(source, "query"), keys(source, "document"))
+    first = np.asarray(pc.index_in(judged, value_set=judged), dtype=np.int64)
+    numbers_found = values.to_numpy(zero_copy_only=False)
+    differs = first_row(numbers_found != numbers_found[first])
+    if differs is not None:
+        raise source.error(
+            differs, "relevance", "the pair of this line has another judgement above", expected="one judgement a pair"
+        )
+    places = pc.index_in(_pairs(*ids), value_set=judged)
+    if places.null_count == len(places):
+        raise InputError("no tuple has a judgement", file=source.name, fix="Check that ids are those of the tuples")
+    found = values.take(places)
+    if spec.unjudged is None:
+        return labels, found
+    low, high = (labels.minimum, labels.maximum) if labels.kind == "graded" else (0.0, 1.0)
+    other = (spec.unjudged - low) / (high - low) if labels.kind != "classes" else spec.unjudged  # type: ignore[operator]
+    if not 0 <= other <= (1 if labels.kind != "classes" else len(labels.classes) - 1):
+        raise InputError(f"the label of unjudged tuples is {spec.unjudged:g}", expected="a label in the declared range")
+    return labels, pc.if_else(places.is_null(), pa.scalar(other, pa.float64()), found)
+
+
+def _pairs(queries: pa.Array, documents: pa.Array) -> pa.Array:
+    """One text a pair; ids of judgements hold no white space."""
+    both = (queries.cast(pa.large_string()), documents.cast(pa.large_string()))
+    return pc.binary_join_element_wise(*both, pa.scalar("\t", pa.large_string()))
 
 
 def read_labels(source: SourceTable, spec: LabelSource) -> tuple[Labels, pa.Array]:
@@ -22,23 +63,24 @@ def read_labels(source: SourceTable, spec: LabelSource) -> tuple[Labels, pa.Arra
     Raises:
         InputError: A label is no finite number, or lies outside what is declared.
     """
+    column = spec.column or ""
     declared = spec.classes
-    carried = {(part.class_names or {}).get(spec.column) for part in source.parts}
+    carried = {(part.class_names or {}).get(column) for part in source.parts}
     if declared is None and spec.range is None and len(carried) == 1 and (names := carried.pop()) and len(names) > 2:
         declared = list(names)
     if declared is not None:
-        return _read_classes(source, spec.column, declared)
-    values = numbers(source, spec.column, "label")
-    if any((part.class_names or {}).get(spec.column) for part in source.parts):
+        return _read_classes(source, column, declared)
+    values = numbers(source, column, "label")
+    if any((part.class_names or {}).get(column) for part in source.parts):
         values = _without_minus_one(values)
     array = values.to_numpy(zero_copy_only=False)
     present = ~np.isnan(array)
     if spec.range is None:
-        _refuse_first(source, spec.column, values, present & (array != 0) & (array != 1), "0 or 1", DECLARE)
+        _refuse_first(source, column, values, present & (array != 0) & (array != 1), "0 or 1", DECLARE)
         return Labels("binary"), values
     low, high = spec.range
     _refuse_first(
-        source, spec.column, values, present & ((array < low) | (array > high)),
+        source, column, values, present & ((array < low) | (array > high)),
         f"a number from {low:g} to {high:g}, the declared range", "Correct the label, or declare the range that holds it",
     )  # fmt: skip
     return Labels("graded", low, high), pc.divide(pc.subtract(values, low), high - low)

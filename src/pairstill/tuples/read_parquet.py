@@ -11,21 +11,27 @@ import pyarrow.parquet as pq
 
 from pairstill.errors import InputError
 from pairstill.tuples.source_table import Part, check_columns, plain_table
+from pairstill.tuples.used_items import UsedItems
 
 
-def read_parquet_source(path: Path, columns: Sequence[str]) -> Part:
-    """Read columns of a Parquet file; row numbers count from 1.
+def read_parquet_source(path: Path, columns: Sequence[str], used: UsedItems | None = None) -> Part:
+    """Read columns of a Parquet file, of all rows or of those of some items; row numbers count from 1.
 
     Raises:
         InputError: The file is truncated or damaged, a column is missing, or a text is not UTF-8.
     """
     with _opened(path) as file:
         check_columns(columns, list(file.schema_arrow.names), str(path))
-        table = file.read(columns=list(columns))
+        if used is None:
+            table, places = file.read(columns=list(columns)), None
+        else:
+            schema = pa.schema([file.schema_arrow.field(name) for name in columns])
+            pieces = (one.select(list(columns)) for one in file.iter_batches(columns=list(columns)))
+            table, places = used.select(pieces, schema)
     table = table.select(list(columns))
     for name in columns:
         check_valid_text(table.column(name), name, str(path))
-    return Part(str(path), plain_table(table), lambda row: row + 1)
+    return Part(str(path), plain_table(table), lambda row: (row if places is None else int(places[row])) + 1)
 
 
 def parquet_columns(path: Path) -> list[str]:

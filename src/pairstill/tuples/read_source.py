@@ -11,32 +11,47 @@ from pairstill.tuples.read_dataset import dataset_columns, is_saved_dataset, rea
 from pairstill.tuples.read_delimited import header, read_delimited
 from pairstill.tuples.read_json_lines import first_keys, read_json_lines
 from pairstill.tuples.read_parquet import parquet_columns, read_parquet_source
+from pairstill.tuples.read_trec import TREC_COLUMNS, read_trec
 from pairstill.tuples.source_spec import TableSource
 from pairstill.tuples.source_table import Part, SourceTable
+from pairstill.tuples.used_items import UsedItems
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 ENDINGS = {".parquet": "parquet", ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl"}
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 
-def read_source(source: TableSource, columns: Sequence[str]) -> SourceTable:
+def read_source(source: TableSource, columns: Sequence[str], used: UsedItems | None = None) -> SourceTable:
     """Read `columns` of all files of a source, in their order.
+
+    Args:
+        source: Files or a dataset.
+        columns: Those wanted.
+        used: Keep the rows of these items alone, of CSV, TSV and Parquet files, which are read piece by piece. None keeps all.
 
     Raises:
         InputError: A file is missing, of unknown format, damaged, or lacks a column; or there are no rows at all.
     """
     columns = list(dict.fromkeys(columns))
     parts: list[Part] = []
+    if used is not None and source.dataset is not None:
+        raise _not_in_pieces("a dataset", source.dataset)
     if source.dataset is not None:
         parts += read_dataset(
             source.dataset, columns, config=source.config, revision=source.revision, splits=source.dataset_splits
         )
     for path in source.files or ():
         if path.is_dir() and is_saved_dataset(path):
+            if used is not None:
+                raise _not_in_pieces("a dataset", path)
             parts += read_dataset(str(path), columns, splits=source.dataset_splits)
         else:
-            parts += [_read_file(one, kind, source.quotes, columns) for one, kind in _files(path, source.format)]
+            parts += [_read_file(one, kind, source, columns, used) for one, kind in _files(path, source.format)]
     table = SourceTable(parts)
+    if used is not None and not len(table):
+        raise InputError(
+            "no item of the file is named by a tuple", file=table.name, fix="Check that ids are those of the tuples"
+        )
     if not len(table):
         raise InputError("there are no rows", file=table.name, fix="Give a file that has rows")
     return table
@@ -51,26 +66,53 @@ def source_columns(source: TableSource) -> list[str]:
         if path.is_dir() and is_saved_dataset(path):
             found.append(dataset_columns(str(path)))
         else:
-            found += [_columns_of(one, kind, source.quotes) for one, kind in _files(path, source.format)]
+            found += [_columns_of(one, kind, source) for one, kind in _files(path, source.format)]
     return [name for name in found[0] if all(name in other for other in found)]
 
 
-def _columns_of(path: Path, kind: str, quotes: bool) -> list[str]:
+def _columns_of(path: Path, kind: str, source: TableSource) -> list[str]:
+    _check_header(path, kind, source)
     try:
         if kind == "parquet":
             return parquet_columns(path)
-        return first_keys(path) if kind == "jsonl" else header(path, DELIMITERS[kind], quotes)
+        if kind in TREC_COLUMNS:
+            return list(TREC_COLUMNS[kind])
+        if kind == "jsonl":
+            return first_keys(path)
+        return source.columns or header(path, DELIMITERS[kind], source.quotes)
     except OSError as error:
         raise InputError(f"the file cannot be read: {error.strerror}", file=path) from None
 
 
-def _read_file(path: Path, kind: str, quotes: bool, columns: Sequence[str]) -> Part:
+def _not_in_pieces(what: str, place: str | Path) -> InputError:
+    return InputError(
+        f"'used_only' is given for {what}", file=place, expected="CSV, TSV or Parquet files, which can be read piece by piece",
+        fix="Leave it out",
+    )  # fmt: skip
+
+
+def _check_header(path: Path, kind: str, source: TableSource) -> None:
+    if source.columns is not None and kind not in DELIMITERS:
+        raise InputError(
+            f"'columns' is given for a file of format {kind}, which has names of its own", file=path,
+            fix="Leave it out, or say 'format: tsv' if the file holds tab-separated lines without a header",
+        )  # fmt: skip
+
+
+def _read_file(path: Path, kind: str, source: TableSource, columns: Sequence[str], used: UsedItems | None) -> Part:
+    _check_header(path, kind, source)
+    if used is not None and kind not in (*DELIMITERS, "parquet"):
+        raise _not_in_pieces(f"a file of format {kind}", path)
     try:
         if kind == "parquet":
-            return read_parquet_source(path, columns)
+            return read_parquet_source(path, columns, used)
+        if kind in TREC_COLUMNS:
+            return read_trec(path, kind, columns)
         if kind == "jsonl":
             return read_json_lines(path, columns)
-        return read_delimited(path, columns, delimiter=DELIMITERS[kind], quotes=quotes)
+        return read_delimited(
+            path, columns, delimiter=DELIMITERS[kind], quotes=source.quotes, names=source.columns, used=used
+        )
     except OSError as error:
         raise InputError(f"the file cannot be read: {error.strerror}", file=path) from None
 

@@ -12,8 +12,8 @@ from pairstill.errors import InputError
 from pairstill.tuples.nearest import did_you_mean
 from pairstill.tuples.tuple_set import SPLITS
 
-Format = Literal["parquet", "csv", "tsv", "jsonl"]
-RESERVED = ("label", "weight", "group", "split")
+Format = Literal["parquet", "csv", "tsv", "jsonl", "qrels", "run"]
+RESERVED = ("label", "weight", "group", "split", "list")
 SYNONYMS = {"dev": "valid", "development": "valid", "val": "valid", "validation": "valid"}
 
 
@@ -55,8 +55,9 @@ class TableSource(_Strict):
 
     Attributes:
         files: A file, a list of files, or a folder (all its files of one format, in the order of their names).
-        format: None means by the files' ending.
+        format: None means by the files' ending. `qrels` and `run` are TREC's judgements and rankings (see `TREC_COLUMNS`).
         quotes: Whether `"` quotes fields of CSV and TSV; False where quotes are ordinary characters.
+        columns: Names of the columns of CSV and TSV files without a header line; None where they have one.
         dataset: Name on the Hugging Face hub, or a folder written by `save_to_disk`.
         config: Configuration of a hub dataset.
         revision: Revision of a hub dataset.
@@ -66,6 +67,7 @@ class TableSource(_Strict):
     files: Annotated[list[Path], BeforeValidator(_as_list)] | None = None
     format: Format | None = None
     quotes: bool = True
+    columns: Annotated[list[str], Field(min_length=1)] | None = None
     dataset: str | None = None
     config: str | None = None
     revision: str | None = None
@@ -77,6 +79,12 @@ class TableSource(_Strict):
             raise ValueError("give either 'files' or 'dataset'")
         if self.files is not None and not self.files:
             raise ValueError("'files' is an empty list")
+        if self.columns is not None and (
+            self.dataset is not None or self.format in ("parquet", "jsonl", "qrels", "run")
+        ):
+            raise ValueError(
+                "'columns' names those of CSV and TSV files without a header; this source has names of its own"
+            )
         return self
 
     def below(self, folder: Path) -> Self:
@@ -96,11 +104,17 @@ Table = Annotated[TableSource, BeforeValidator(_as_table_source)]
 
 
 class CollectionSource(TableSource):
-    """A table of items: `id` names the column of ids, `text` the columns that are joined to make the text."""
+    """A table of items: `id` names the column of ids, `text` the columns that are joined to make the text.
+
+    Attributes:
+        used_only: Keep the items that tuples name and leave out the others, which is said in the provenance. CSV, TSV and Parquet
+            files alone, which are then read piece by piece.
+    """
 
     id: str
     text: Columns
     join: str = " "
+    used_only: bool = False
 
 
 class FieldSource(_Strict):
@@ -129,21 +143,43 @@ def _as_field(value: object) -> object:
     return {"text": value} if isinstance(value, str | list) else value
 
 
-class LabelSource(_Strict):
-    """What the label column holds: binary where neither `range` nor `classes` is given.
+class TripleSource(_Strict):
+    """Where the tuples' table has one row a triple, which becomes two tuples, labelled 1 and 0.
 
     Attributes:
-        column: Column of the tuples' table.
+        column: What the two tuples differ in; a field names it as its `id` or `text`.
+        positive: Column of what is relevant.
+        negative: Column of what is not, or less so.
+    """
+
+    column: str
+    positive: str
+    negative: str
+
+
+class LabelSource(_Strict):
+    """What the labels are: binary where neither `range` nor `classes` is given.
+
+    Attributes:
+        column: Column of the tuples' table; None where `qrels` has them.
+        qrels: Judgements by the ids of the first two fields, looked up for every tuple.
+        unjudged: Label of tuples that `qrels` does not have, in its range; None leaves them without one.
         range: Lowest and highest grade; labels are rescaled from it to [0, 1].
         classes: Names of the classes in the order of their numbers, or how many classes there are.
     """
 
-    column: str
+    column: str | None = None
+    qrels: Annotated[TableSource, BeforeValidator(lambda value: _as_qrels(value))] | None = None
+    unjudged: float | None = None
     range: tuple[float, float] | None = None
     classes: Annotated[list[str] | int | None, BeforeValidator(_as_class_names)] = None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
+        if (self.column is None) == (self.qrels is None):
+            raise ValueError("give either 'column' or 'qrels'")
+        if self.unjudged is not None and self.qrels is None:
+            raise ValueError("'unjudged' is about tuples that 'qrels' does not have")
         if self.range is not None and self.classes is not None:
             raise ValueError("a label has a 'range' or 'classes', not both")
         if self.range is not None and not -1e300 < self.range[0] < self.range[1] < 1e300:
@@ -153,6 +189,11 @@ class LabelSource(_Strict):
         if isinstance(self.classes, list) and (len(self.classes) < 2 or len(set(self.classes)) < len(self.classes)):
             raise ValueError("'classes' must name at least two different classes")
         return self
+
+
+def _as_qrels(value: object) -> object:
+    value = _as_table_source(value)
+    return {"format": "qrels", **value} if isinstance(value, dict) else value
 
 
 def _as_label(value: object) -> object:
@@ -203,7 +244,8 @@ class SourceSpec(_Strict):
         tuples: Table with one row a tuple; None where `splits.files` gives one table a split.
         fields: Fields in tuple order.
         collections: Tables of texts by id, for fields that have no text in the tuples' table.
-        label: None means no labels.
+        triples: None where the tuples' table has one row a tuple.
+        label: None means no labels, or those of triples.
         weight: Column of row weights; None means equal weights.
         group: Field, column of the tuples' table, or `FIELD.COLUMN` for a column of that field's collection, whose
             equal values belong together and must not cross splits. None means the first field, unchecked.
@@ -215,6 +257,7 @@ class SourceSpec(_Strict):
     tuples: Table | None = None
     fields: Annotated[dict[PlainName, Annotated[FieldSource, BeforeValidator(_as_field)]], Field(min_length=1)]
     collections: dict[PlainName, CollectionSource] = {}
+    triples: TripleSource | None = None
     label: Annotated[LabelSource, BeforeValidator(_as_label)] | None = None
     weight: str | None = None
     group: str | None = None
@@ -240,6 +283,14 @@ class SourceSpec(_Strict):
         for name in self.slices:
             if name in RESERVED or name in self.fields:
                 raise ValueError(f"a slice cannot be named '{name}': the tuples have a column of that name")
+        if self.triples is not None:
+            if self.label is not None:
+                raise ValueError("triples have labels of their own, 1 and 0; leave out 'label'")
+            named = [name for one in self.fields.values() for name in (*(one.text or ()), one.id)]
+            if self.triples.column not in named:
+                raise ValueError(f"no field takes its id or text from the triples' column '{self.triples.column}'")
+        if self.label is not None and self.label.qrels is not None and len(self.fields) < 2:
+            raise ValueError("'qrels' judge a query and a document, and there is one field")
         unused = set(self.collections) - {one.collection for one in self.fields.values()}
         if unused:
             raise ValueError(f"no field uses the collection '{min(unused)}'")
@@ -300,8 +351,12 @@ class SourceSpec(_Strict):
             splits = splits.model_copy(
                 update={"files": {name: one.below(folder) for name, one in splits.files.items()}}
             )
+        label = self.label
+        if label is not None and label.qrels is not None:
+            label = label.model_copy(update={"qrels": label.qrels.below(folder)})
         return self.model_copy(
             update={
+                "label": label,
                 "tuples": None if self.tuples is None else self.tuples.below(folder),
                 "collections": {name: one.below(folder) for name, one in self.collections.items()},
                 "splits": splits,
@@ -313,7 +368,7 @@ def _known_keys(model: type[BaseModel], path: list[str]) -> list[str]:
     """Keys allowed at `path`: models nest in plain fields and in mappings from names to models."""
     places: dict[str, tuple[type[BaseModel], bool]] = {
         "tuples": (TableSource, False), "fields": (FieldSource, True), "collections": (CollectionSource, True),
-        "label": (LabelSource, False), "splits": (SplitSource, False), "files": (TableSource, True),
+        "label": (LabelSource, False), "triples": (TripleSource, False), "qrels": (TableSource, False), "splits": (SplitSource, False), "files": (TableSource, True),
     }  # fmt: skip
     steps: list[Any] = list(path)
     while steps:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -87,6 +87,15 @@ class SourceTable:
         """An error about the cell at this position."""
         file, number = self.place(row)
         return InputError(found, file=file, row=number, column=column, expected=expected, fix=fix)
+
+    def renamed(self, names: Mapping[str, str]) -> SourceTable:
+        """The same rows under other names of columns."""
+        return SourceTable(
+            [
+                replace(part, table=part.table.rename_columns([names.get(one, one) for one in part.table.column_names]))
+                for part in self.parts
+            ]
+        )
 
     def column(self, name: str) -> pa.ChunkedArray:
         """A column of all rows."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,8 +23,10 @@ from pairstill.files import (
     write_manifest,
     write_parquet,
 )
+from pairstill.scratch import PIECE_ROWS, pieces, positions, scratch_array, scratch_table, take
 
 FORMAT_VERSION = 1
+LIST_COLUMN = "list"
 SPLITS = ("train", "valid", "test", "transfer")
 LabelKind = Literal["binary", "graded", "classes", "none"]
 
@@ -87,7 +89,7 @@ class Collection:
 
 @dataclass(frozen=True)
 class Tuples:
-    """Rows of a tuple set in stored order, as arrays that training and scoring need.
+    """Rows of a tuple set in stored order, as arrays that training and scoring need; large ones lie on disk (`scratch`).
 
     Attributes:
         index: `(rows, fields)` int64, rows into each field's collection.
@@ -95,6 +97,8 @@ class Tuples:
         labels: `(rows,)` float32 in [0, 1], or class numbers; NaN where a row has no label; None where the set has none.
         weights: `(rows,)` float32; None where every row weighs the same.
         groups: `(rows,)` int64 codes of the group (such as the query); rows of equal code belong together.
+        lists: `(rows,)` int64 codes of what losses compare with one another, such as the two rows of a triple; None where they
+            compare the rows of the first field's item.
     """
 
     index: np.ndarray
@@ -102,6 +106,7 @@ class Tuples:
     labels: np.ndarray | None
     weights: np.ndarray | None
     groups: np.ndarray
+    lists: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of rows."""
@@ -110,12 +115,18 @@ class Tuples:
     def take(self, positions: np.ndarray) -> Tuples:
         """The rows at `positions`."""
         return Tuples(
-            index=self.index[positions],
-            rows=self.rows[positions],
-            labels=None if self.labels is None else self.labels[positions],
-            weights=None if self.weights is None else self.weights[positions],
-            groups=self.groups[positions],
+            index=take(self.index, positions),
+            rows=take(self.rows, positions),
+            labels=None if self.labels is None else take(self.labels, positions),
+            weights=None if self.weights is None else take(self.weights, positions),
+            groups=take(self.groups, positions),
+            lists=None if self.lists is None else take(self.lists, positions),
         )
+
+    @property
+    def compared(self) -> np.ndarray:
+        """`(rows,)` codes: losses of groups compare rows of equal code."""
+        return self.index[:, 0] if self.lists is None else self.lists
 
 
 @dataclass(frozen=True)
@@ -124,7 +135,9 @@ class TupleSet:
 
     `tuples` has one string column per field (an id), and the columns `label` (float64, nullable), `weight` (float64,
     nullable), `group` (string) and `split` (string; one of train, valid, test, transfer); each name in `slices` is one
-    more string column, to report metrics by. Row order is the source's order and never changes.
+    more string column, to report metrics by. A column `list` (int64, nullable) is there where losses compare other rows than
+    those of the first field's item: rows of equal number, such as the two of a triple. Row order is the source's order and
+    never changes.
 
     Example:
         >>> tuple_set = TupleSet.load("runs/homedepot/tuples")          # doctest: +SKIP
@@ -159,18 +172,56 @@ class TupleSet:
     @cached_property
     def index(self) -> np.ndarray:
         """`(rows, fields)` int64: where each tuple's texts stand in their collections."""
-        columns = []
-        for one in self.fields:
-            column = self.tuples.column(one.name).combine_chunks()
-            found = pc.index_in(column, value_set=self.collections[one.collection].ids)
-            if found.null_count:
-                row = int(np.flatnonzero(np.asarray(found.is_null()))[0])
-                raise ArtefactError(
-                    f"the id {column[row].as_py()!r} has no text in collection '{one.collection}'",
-                    file="tuples.parquet", row=row + 1, column=one.name,
-                )  # fmt: skip
-            columns.append(np.asarray(found, dtype=np.int64))
-        return np.stack(columns, axis=1)
+        index = scratch_array((len(self), len(self.fields)), np.int64)
+        for piece in pieces(len(self)):
+            for position, one in enumerate(self.fields):
+                column = self._piece(piece, one.name)
+                found = pc.index_in(column, value_set=self.collections[one.collection].ids)
+                if found.null_count:
+                    row = int(np.flatnonzero(np.asarray(found.is_null()))[0])
+                    raise ArtefactError(
+                        f"the id {column[row].as_py()!r} has no text in collection '{one.collection}'",
+                        file="tuples.parquet", row=piece.start + row + 1, column=one.name,
+                    )  # fmt: skip
+                index[piece, position] = np.asarray(found)
+        return index
+
+    def _piece(self, piece: slice, column: str) -> pa.Array:
+        """Rows of a column as one array."""
+        return _flat(self.tuples.column(column).slice(piece.start, piece.stop - piece.start))
+
+    def _gather(self, rows: np.ndarray, dtype: Any, values: Callable[[slice], np.ndarray]) -> np.ndarray:
+        """Values of rising rows, from those of whole pieces."""
+        out = scratch_array((len(rows),), dtype)
+        for piece in pieces(len(self)):
+            low, high = np.searchsorted(rows, [piece.start, piece.stop])
+            if low < high:
+                out[low:high] = values(piece)[rows[low:high] - piece.start]
+        return out
+
+    @cached_property
+    def _groups(self) -> np.ndarray:
+        """`(rows,)` int64 codes of all groups, numbered as they appear."""
+        out = scratch_array((len(self),), np.int64)
+        for position, one in enumerate(self.fields):
+            # Mostly a group is an item, which has a number already.
+            if all(self._piece(piece, "group").equals(self._piece(piece, one.name)) for piece in pieces(len(self))):
+                first = np.full(len(self.collection_of(position)), len(self), np.int64)
+                for piece in pieces(len(self)):
+                    items, places = np.unique(self.index[piece, position], return_index=True)
+                    first[items] = np.minimum(first[items], places + piece.start)
+                number = np.empty_like(first)
+                number[np.argsort(first, kind="stable")] = np.arange(len(first))
+                for piece in pieces(len(self)):
+                    out[piece] = number[self.index[piece, position]]
+                return out
+        known = self._piece(slice(0, 0), "group")
+        for piece in pieces(len(self)):
+            column = self._piece(piece, "group")
+            new = pc.unique(column.filter(pc.invert(pc.is_in(column, value_set=known))))
+            known = pa.concat_arrays([known, new.cast(known.type)])
+            out[piece] = np.asarray(pc.index_in(column, value_set=known))
+        return out
 
     def split(self, *names: str) -> Tuples:
         """The rows of one or several splits, in stored order; no names means all rows.
@@ -186,17 +237,35 @@ class TupleSet:
                     raise InputError(
                         f"the tuple set has no split '{name}'", expected=f"one of {', '.join(sorted(present))}"
                     )
-            rows = np.flatnonzero(np.asarray(pc.is_in(column, value_set=pa.array(list(names)))))
+            wanted = pa.array(list(names))
+            rows = positions(
+                len(self), lambda piece: np.asarray(pc.is_in(self._piece(piece, "split"), value_set=wanted))
+            )
         else:
-            rows = np.arange(len(self), dtype=np.int64)
+            rows = positions(len(self), lambda piece: np.ones(piece.stop - piece.start, bool))
         labels = None
         if self.labels.kind != "none":
-            labels = self.tuples.column("label").cast(pa.float32()).to_numpy()[rows]
+            labels = self._gather(rows, np.float32, lambda piece: self._numbers(piece, "label"))
         weights = None
         if self.tuples.column("weight").null_count < len(self):
-            weights = pc.fill_null(self.tuples.column("weight"), 1.0).cast(pa.float32()).to_numpy()[rows]
-        groups = pc.dictionary_encode(self.tuples.column("group").combine_chunks()).indices
-        return Tuples(self.index[rows], rows, labels, weights, np.asarray(groups, dtype=np.int64)[rows])
+            weights = self._gather(rows, np.float32, lambda piece: self._numbers(piece, "weight", 1.0))
+        return Tuples(take(self.index, rows), rows, labels, weights, take(self._groups, rows), self._lists(rows))
+
+    def _numbers(self, piece: slice, column: str, missing: float = np.nan) -> np.ndarray:
+        numbers = pc.fill_null(self._piece(piece, column), missing).cast(pa.float32())
+        return np.asarray(numbers.to_numpy(zero_copy_only=False))
+
+    def _lists(self, rows: np.ndarray) -> np.ndarray | None:
+        """Rows without a number (mined ones) are compared by the first field's item, apart from those that have one."""
+        if LIST_COLUMN not in self.tuples.column_names or LIST_COLUMN in self.slices:
+            return None
+        beyond = int(pc.max(self.tuples.column(LIST_COLUMN)).as_py() or 0) + 1
+
+        def codes(piece: slice) -> np.ndarray:
+            numbers = pc.fill_null(self._piece(piece, LIST_COLUMN), -1).to_numpy(zero_copy_only=False)
+            return np.asarray(np.where(numbers < 0, beyond + self.index[piece, 0], numbers))
+
+        return self._gather(rows, np.int64, codes)
 
     def with_tuples(self, tuples: pa.Table, provenance: Mapping[str, Any]) -> TupleSet:
         """The same collections under other tuples."""
@@ -261,7 +330,7 @@ class TupleSet:
             fields=tuple(Field(**{**one, "columns": tuple(one["columns"])}) for one in body["fields"]),
             labels=Labels(**{**body["labels"], "classes": tuple(body["labels"]["classes"])}),
             collections=collections,
-            tuples=read_parquet(folder / "tuples.parquet"),
+            tuples=_tuples_table(folder / "tuples.parquet"),
             slices=tuple(body["slices"]),
             provenance=body["provenance"],
         )
@@ -277,6 +346,16 @@ class TupleSet:
                 "tuples": _content_fingerprint([self.tuples.column(name) for name in sorted(self.tuples.column_names)]),
             }
         )
+
+
+def _tuples_table(path: Path) -> pa.Table:
+    """In memory where it is small, else in a scratch file."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        if file.metadata.num_rows > PIECE_ROWS:
+            return scratch_table(file.iter_batches(), file.schema_arrow)
+    return read_parquet(path)
 
 
 def _flat(column: pa.ChunkedArray) -> pa.Array:
@@ -296,6 +375,9 @@ def _content_fingerprint(columns: Sequence[pa.Array | pa.ChunkedArray]) -> str:
             if not len(chunk):
                 continue
             valid.update(np.asarray(chunk.is_valid()).astype(np.uint8).tobytes())
+            if pa.types.is_integer(chunk.type):
+                values.update(pc.fill_null(chunk.cast(pa.int64()), 0).to_numpy(zero_copy_only=False).tobytes())
+                continue
             if pa.types.is_floating(chunk.type):
                 values.update(pc.fill_null(chunk.cast(pa.float64()), 0.0).to_numpy(zero_copy_only=False).tobytes())
                 continue

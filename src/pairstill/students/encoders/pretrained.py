@@ -188,14 +188,14 @@ def as_encoder(model: nn.Module) -> nn.Module:
 
 def tokenize(tokenizer: Any, texts: Sequence[str], max_length: int | None, special_tokens: bool = True) -> RaggedTokens:
     """Token ids of texts, cut at `max_length` tokens with the special ones counted; None cuts nothing."""
-    chunks: list[list[int]] = []
+    parts = []
     for start in range(0, len(texts), 8192):
         batch = tokenizer(
             list(texts[start : start + 8192]), add_special_tokens=special_tokens, truncation=max_length is not None,
             max_length=max_length, return_attention_mask=False, return_token_type_ids=False, verbose=False,
         )  # fmt: skip
-        chunks.extend(batch["input_ids"])
-    return RaggedTokens.from_lists(chunks)
+        parts.append(RaggedTokens.from_lists(batch["input_ids"]))
+    return RaggedTokens.concatenate(parts)
 
 
 def attention_mask(lengths: Tensor, width: int) -> Tensor:

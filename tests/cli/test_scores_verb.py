@@ -1,0 +1,128 @@
+"""`pairstill scores` through the real command line: teachers combined, an assistant between teacher and student."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pairstill.cli.app import main
+from pairstill.students import CrossEncoder, load_student
+from pairstill.teachers.import_scores import import_scores
+from pairstill.teachers.scores import TeacherScores
+from pairstill.tuples import TupleSet
+
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def works(folder: Path, *arguments: object) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "pairstill", *map(str, arguments)],
+        cwd=folder, env=ENVIRONMENT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def folder(base: Path, tuple_set: TupleSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`tuples`, scores `one` and `two` of all rows, `some` of the training rows, `grades` of another kind, and a `teacher`."""
+    out = tmp_path_factory.mktemp("scores")
+    tuple_set.save(out / "tuples")
+    labels = tuple_set.tuples["label"].to_numpy()
+    train = set(tuple_set.split("train").rows.tolist())
+    for number, name in enumerate(("one", "two", "some", "grades")):
+        values = 2 * labels - 1 + np.random.default_rng(number).normal(size=len(labels))
+        lines = [f"{row},{value}" for row, value in enumerate(values) if name != "some" or row in train]
+        (out / f"{name}.csv").write_text("\n".join(["row,score", *lines]) + "\n")
+        import_scores(out / f"{name}.csv", tuple_set, out / name, kind="other" if name == "grades" else "logit")
+    torch.manual_seed(0)
+    CrossEncoder.from_sequence_classification(str(base), max_length=14, outputs=1).save_pretrained(out / "teacher")
+    return out
+
+
+def test_a_stack_through_the_command_line(folder: Path, tuple_set: TupleSet, tmp_path: Path) -> None:
+    said = works(folder, "scores", "combine", "--how", "stack", "--tuples", "tuples", "--scores", "one", "--scores", "two",
+                 "--out", tmp_path / "out")  # fmt: skip
+    assert "400 rows, kind logit, stack of 2 teachers: one.csv, two.csv" in said
+    assert f"stack: fitted on {len(tuple_set.split('valid'))} labelled rows of valid" in said
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [one["name"] for one in manifest["teachers"]] == ["one.csv", "two.csv"]
+    assert len(manifest["provenance"]["stack"]["coefficients"][0]) == 2
+
+
+def test_an_assistant_teaches_a_student(folder: Path, base: Path, tuple_set: TupleSet, tmp_path: Path) -> None:
+    """Teacher's scores -> assistant -> its scores -> student, and the assistant's scores in a mean with the teacher's."""
+    common = ["--tuples", "tuples", "--base", base, "--max-length", 8, "--set", "encoder.layers=1", "--pairs", 128, "--threads", 1,
+              "--stages", "one", "--precision", "float32"]  # fmt: skip
+    works(folder, "distill", "--student", "de-ffnn", *common, "--scores", "one", "--out", tmp_path / "assistant")
+    said = works(folder, "annotate", "--tuples", "tuples", "--teacher", tmp_path / "assistant", "--precision", "float32",
+                 "--shard-rows", 150, "--threads", 1, "--out", tmp_path / "theirs")  # fmt: skip
+    scores, assistant = TeacherScores.load(tmp_path / "theirs"), load_student(tmp_path / "assistant")
+    np.testing.assert_allclose(scores.logits, assistant.score_tuples(tuple_set, tuple_set.split()), atol=1e-5)
+    cut = sum(
+        any(len(tuple_set.texts(field)[item].split()) + 2 > 8 for field, item in enumerate(row))
+        for row in tuple_set.index.tolist()
+    )
+    assert 0 < cut < 400
+    assert f"{cut} cut at 8 and 8 tokens" in said
+    assert (scores.manifest.max_lengths, scores.manifest.truncated) == ((8, 8), cut)
+    works(folder, "scores", "combine", "--tuples", "tuples", "--scores", "one", "--scores", tmp_path / "theirs", "--out",
+          tmp_path / "mean")  # fmt: skip
+    expected = (TeacherScores.load(folder / "one").logits + scores.logits) / 2
+    np.testing.assert_allclose(TeacherScores.load(tmp_path / "mean").logits, expected, atol=1e-6)
+    said = works(folder, "distill", "--student", "de-cos", *common, "--scores", tmp_path / "mean", "--out", tmp_path / "student")  # fmt: skip
+    assert "valid auc-roc" in said
+    said = works(folder, "evaluate", "--tuples", "tuples", "--teacher", tmp_path / "assistant", "--student", tmp_path / "student",
+                 "--no-floors", "--no-cost", "--base", "none", "--threads", 1, "--out", tmp_path / "evaluation")  # fmt: skip
+    assert "student" in said
+
+
+COMBINE = ["scores", "combine", "--tuples", "tuples", "--out", "OUT"]
+MISTAKES: dict[str, tuple[Sequence[str], str]] = {
+    "one teacher": ([*COMBINE, "--scores", "one"], "the scores are of 1 teacher ('one.csv')"),
+    "twice the same": ([*COMBINE, "--scores", "one", "--scores", "one"], "the scores are of 1 teacher"),
+    "mixed kinds": ([*COMBINE, "--scores", "one", "--scores", "grades"], "'grades.csv' of kind 'other'. Expected: one kind"),
+    "rows missing": ([*COMBINE, "--scores", "one", "--scores", "some"], "is scored by 'one.csv' and not by 'some.csv'"),
+    "another way": ([*COMBINE, "--scores", "one", "--scores", "two", "--how", "max"], "are to be combined by 'max'"),
+    "fit split of a mean": ([*COMBINE, "--scores", "one", "--scores", "two", "--fit-split", "valid"], "--fit-split has no effect"),
+    "no such split": ([*COMBINE, "--scores", "one", "--scores", "two", "--how", "stack", "--fit-split", "dev"], "no split 'dev'"),
+    "no scores folder": ([*COMBINE, "--scores", "one", "--scores", "three"], "three: the folder does not exist"),
+    "over the tuples": (["scores", "combine", "--tuples", "tuples", "--scores", "one", "--scores", "two", "--out", "tuples"],
+                        "the folder holds a manifest.json of format"),
+    "over one of them": (["scores", "combine", "--tuples", "tuples", "--scores", "one", "--scores", "two", "--out", "one"],
+                         "--out is one of the --scores"),
+    "a length for a student": (["annotate", "--tuples", "tuples", "--teacher", "ASSISTANT", "--max-length", "9", "--out", "OUT"],
+                               "reads each text by itself, and a maximum length of the whole tuple is given"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistakes(
+    mistake: str, folder: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    arguments, message = MISTAKES[mistake]
+    if "ASSISTANT" in arguments:
+        from pairstill.students import make_student
+        from pairstill.students.persistence import parse_config
+
+        values = {"encoder": {"base": str(base), "max_lengths": [16]}}
+        make_student("de-cos", parse_config("de-cos", values)).save_pretrained(tmp_path / "assistant")
+    places = {"OUT": str(tmp_path / "out"), "ASSISTANT": str(tmp_path / "assistant")}
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "argv", ["pairstill", *(places.get(one, one) for one in arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr()
+    assert ended.value.code == 2
+    assert said.err.startswith("error: ")
+    assert said.err.count("\n") == 1
+    assert message in said.err
+    assert not (tmp_path / "out").exists()
