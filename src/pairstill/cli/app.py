@@ -15,6 +15,7 @@ from pairstill.cli.encode import encode
 from pairstill.cli.evaluate import evaluate
 from pairstill.cli.mine import mine
 from pairstill.cli.plan import plan
+from pairstill.cli.pretrain import pretrain
 from pairstill.cli.quickstart import quickstart
 from pairstill.cli.report import report
 from pairstill.cli.run import run
@@ -53,6 +54,7 @@ def _root(
 app.command()(describe)
 app.command()(mine)
 app.command()(quickstart)
+app.command()(pretrain)
 app.command()(teach)
 app.command()(annotate)
 app.command()(distill)
