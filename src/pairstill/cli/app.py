@@ -11,6 +11,7 @@ from pairstill.cli.annotate import annotate
 from pairstill.cli.bench import bench
 from pairstill.cli.describe import describe
 from pairstill.cli.distill import distill
+from pairstill.cli.distill_language_model import distill_language_model
 from pairstill.cli.encode import encode
 from pairstill.cli.evaluate import evaluate
 from pairstill.cli.mine import mine
@@ -55,6 +56,7 @@ app.command()(describe)
 app.command()(mine)
 app.command()(quickstart)
 app.command()(pretrain)
+app.command()(distill_language_model)
 app.command()(teach)
 app.command()(annotate)
 app.command()(distill)
