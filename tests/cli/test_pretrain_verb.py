@@ -143,7 +143,8 @@ MISTAKES = {
     "nothing held out": (["pretrain", "--vocabulary", "101", "--held-out", "0"], "would be held out"),
     "a share of all": (["pretrain", "--vocabulary", "101", "--mask-share", "1"], "share of masked tokens is 1"),
     "no room for a word": (["pretrain", "--vocabulary", "101", "--max-length", "2"], "the maximum length is 2 tokens"),
-    "a student on top": (["pretrain", "--vocabulary", "101", "--out", "teacher"], "the folder holds"),
+    "a student on top": (["pretrain", "--out", "teacher"], "the folder holds a config.json of format 'pairstill/student'"),
+    "a model from elsewhere": (["pretrain", "--out", "elsewhere"], "the folder holds a config.json from elsewhere"),
     "no such base": (["distill-language-model", "--base", "/no/such", "--shape", "1x12x2"], "does not exist"),
     "too deep": (["distill-language-model", "--base", "base", "--shape", "3x12x2"], "no more layers than the teacher"),
     "an unknown start": (["distill-language-model", "--base", "base", "--shape", "1x12x2", "--start", "x"], "random or layers"),
@@ -155,6 +156,8 @@ MISTAKES = {
 def test_mistakes(folder: Path, tmp_path: Path, mistake: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.chdir(folder)
     (folder / "table.csv").write_text("title\na\n")
+    (folder / "elsewhere").mkdir(exist_ok=True)
+    (folder / "elsewhere" / "config.json").write_text("{}")
     (verb, *extra), message = MISTAKES[mistake]
     out = [] if "--out" in extra else ["--out", str(tmp_path / "out")]
     assert message in refused([verb, "tuples", *out, *([] if "--max-length" in extra else COMMON), *extra], capsys)

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModel, AutoTokenizer, BertForMaskedLM
 
 from pairstill.errors import InputError
-from pairstill.students.base_folder import refuse_other_base, save_base
+from pairstill.students.base_folder import save_base
 from pairstill.students.encoders.language_model import load_language_model, new_bert, new_language_model
 from pairstill.students.encoders.layers import copy_layers, layer_outputs
 from pairstill.students.encoders.pretrained import attention_mask, load_encoder
@@ -91,12 +91,3 @@ def test_shapes() -> None:
             Shape.parse(wrong)
     with pytest.raises(InputError, match="5 attention heads do not divide a width of 192"):
         Shape.parse("3x192x5")
-
-
-def test_other_models_are_not_written_over(base: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="from elsewhere"):
-        refuse_other_base(base, "pretraining")
-    (tmp_path / "pretraining").mkdir()
-    for name in ("config.json", "pretraining/identity.json"):
-        (tmp_path / name).write_text("{}")
-    refuse_other_base(tmp_path, "pretraining")

@@ -49,19 +49,20 @@ def distill_language_model(
 ) -> None:
     """Distil a base into a smaller BERT on plain texts, without labels; interrupted, the same command resumes."""
     from pairstill.cli.progress import progress_bar
-    from pairstill.cli.texts import presented, said_texts
+    from pairstill.cli.texts import presented, refuse_other_base, said_texts
     from pairstill.cli.training import resolve_precision
     from pairstill.errors import InputError
     from pairstill.tuples.read_texts import read_texts
 
     if start not in ("random", "layers"):
         raise InputError(f"--start is '{start}'", expected="random or layers")
+    refuse_other_base(out, WORK)
     read = read_texts(sources, column or ())
 
     import torch
 
     from pairstill.machine import set_threads
-    from pairstill.students.base_folder import refuse_other_base, save_base
+    from pairstill.students.base_folder import save_base
     from pairstill.students.encoders.language_model import new_bert
     from pairstill.students.encoders.layers import copy_layers
     from pairstill.students.encoders.pretrained import check_max_lengths, load_encoder, load_tokenizer, position_limit
@@ -73,7 +74,6 @@ def distill_language_model(
     from pairstill.training.text_batches import split_batches
 
     size = Shape.parse(shape)
-    refuse_other_base(out, WORK)
     set_threads(threads)
     precision = resolve_precision(precision)
     tokenizer, teacher = load_tokenizer(base), load_encoder(base)
@@ -81,7 +81,7 @@ def distill_language_model(
     batches, held = split_batches(
         read.texts, tokenizer, max_length, held_out, texts_per_sequence=texts_per_sequence, seed=seed
     )
-    check_max_lengths(teacher.config, [max_length], batches.template.special_count + texts_per_sequence)
+    check_max_lengths(teacher.config, [max_length], 1)
     total = presented(epochs, sequences, batches.per_pass)
     settings = TrainingSettings(
         pairs=total, batch_size=batch_size, learning_rate=learning_rate, precision=precision, seed=seed, patience=patience,

@@ -54,7 +54,7 @@ def pretrain(
     """Pre-train a BERT by masked language modelling on plain texts; interrupted, the same command resumes."""
     from pairstill.cli.flags import refuse_flags
     from pairstill.cli.progress import progress_bar
-    from pairstill.cli.texts import presented, said_texts
+    from pairstill.cli.texts import presented, refuse_other_base, said_texts
     from pairstill.cli.training import resolve_precision
     from pairstill.errors import InputError
     from pairstill.tuples.read_texts import read_texts
@@ -63,12 +63,13 @@ def pretrain(
         raise InputError(f"--masking is '{masking}'", expected="words or tokens")
     if base is not None:
         refuse_flags({"--shape": shape, "--vocabulary": vocabulary, "--cased": cased}, "--base brings its own")
+    refuse_other_base(out, WORK)
     read = read_texts(sources, column or ())
 
     import torch
 
     from pairstill.machine import set_threads
-    from pairstill.students.base_folder import refuse_other_base, save_base, wrap_tokenizer
+    from pairstill.students.base_folder import save_base, wrap_tokenizer
     from pairstill.students.encoders.language_model import load_language_model, new_language_model
     from pairstill.students.encoders.pretrained import check_max_lengths, load_tokenizer
     from pairstill.students.encoders.shape import Shape
@@ -82,7 +83,6 @@ def pretrain(
 
     size = shape or "tiny"
     Shape.parse(size)
-    refuse_other_base(out, WORK)
     set_threads(threads)
     precision = resolve_precision(precision)
     if base is None:
@@ -107,7 +107,7 @@ def pretrain(
         )
     else:
         model = load_language_model(base, dropout)
-    check_max_lengths(model.encoder.config, [max_length], batches.template.special_count + texts_per_sequence)
+    check_max_lengths(model.encoder.config, [max_length], 1)
     print(said_texts(read.texts, read.blank, batches, held))
     with progress_bar("Pre-training", "sequences") as progress:
         result = fit_steps(

@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pairstill.errors import InputError
+from pairstill.files import refuse_other_artefact
 
 if TYPE_CHECKING:
     from pairstill.training.text_batches import TextBatches
+
+
+def refuse_other_base(folder: Path, work: str) -> None:
+    """Refuse to write a base over something else, before work is spent on it.
+
+    Args:
+        folder: Where the base is to go; it need not exist.
+        work: Folder inside it that a training of ours leaves: its base may be finished again.
+
+    Raises:
+        InputError: The path is a file, or the folder holds a model or an artefact.
+    """
+    if not (folder / work / "identity.json").exists():
+        refuse_other_artefact(folder, "base")
 
 
 def presented(epochs: float, sequences: int | None, per_pass: int) -> int:

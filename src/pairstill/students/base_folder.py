@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from pairstill.files import refuse_other_artefact, write_json, write_text
+from pairstill.files import write_json, write_text
 from pairstill.students.persistence import write_weights
 from pairstill.tokens.wordpiece import FIRST, MASK, PADDING, SEPARATOR, UNKNOWN
 
@@ -31,20 +31,6 @@ def save_base(
     write_text(folder / "README.md", card)
     config = {name: value for name, value in encoder.config.to_dict().items() if name != "_name_or_path"}
     write_json(folder / "config.json", {**config, "architectures": [architecture], "dtype": "float32"})
-
-
-def refuse_other_base(folder: Path, work: str) -> None:
-    """Refuse to write a base over something else, before work is spent on it.
-
-    Args:
-        folder: Where the base is to go; it need not exist.
-        work: Folder inside it that a training of ours leaves: its base may be finished again.
-
-    Raises:
-        InputError: The path is a file, or the folder holds a model or an artefact.
-    """
-    if not (folder / work / "identity.json").exists():
-        refuse_other_artefact(folder, "base")
 
 
 def wrap_tokenizer(tokenizer: Any, max_length: int) -> Any:

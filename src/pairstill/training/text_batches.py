@@ -57,6 +57,9 @@ class TextBatches:
         self.tokens, self.max_length, self.joined, self.seed = tokens, max_length, texts_per_sequence, seed
         self.padding = int(tokenizer.pad_token_id or 0)
         self.template = PairTemplate.from_tokenizer(tokenizer, texts_per_sequence)
+        least = self.template.special_count + texts_per_sequence
+        if max_length < least:
+            raise InputError(f"the maximum length is {max_length} tokens", expected=f"{least} or more")
         self.per_pass = len(tokens) // texts_per_sequence
         if not self.per_pass:
             raise InputError(
