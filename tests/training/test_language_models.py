@@ -25,8 +25,8 @@ from tiny import WORDS, tiny_tokenizer
 
 SETTINGS = TrainingSettings(pairs=150, batch_size=8, learning_rate=3e-3, evaluate_every=40, checkpoint_every_s=0.0)
 # A word is followed by the next one, so there is something to learn.
-STARTS = np.random.default_rng(0).integers(0, 50, 120)
-TEXTS = [" ".join(WORDS[start : start + 2 + start % 8]) for start in STARTS]
+GENERATOR = np.random.default_rng(0)
+TEXTS = [" ".join(WORDS[start : start + length]) for start, length in GENERATOR.integers([0, 4], [8, 10], (120, 2))]
 
 
 def batches(joined: int = 1) -> tuple[TextBatches, TextBatches]:
@@ -90,12 +90,12 @@ def test_interrupted_it_ends_with_the_same_weights(kind: str, base: Path, tmp_pa
 
 def test_pretraining_learns_what_follows_what(tmp_path: Path) -> None:
     settings = replace(
-        SETTINGS, pairs=6000, batch_size=32, learning_rate=5e-3, evaluate_every=1500, checkpoint_every_s=60
+        SETTINGS, pairs=4800, batch_size=32, learning_rate=1e-2, evaluate_every=1200, checkpoint_every_s=60
     )
     result = run(pretraining(settings, 0.0), tmp_path, settings=settings)
     assert result.before["perplexity"] == pytest.approx(65, rel=0.3)
     assert result.best["perplexity"] < result.before["perplexity"] / 3
-    assert result.best["accuracy"] > 0.3
+    assert result.best["accuracy"] > 0.4
 
 
 def test_the_loss_is_the_mean_over_masked_tokens() -> None:
@@ -114,7 +114,7 @@ def test_the_loss_is_the_mean_over_masked_tokens() -> None:
                     torch.from_numpy(seen[row : row + 1]), None if part.types is None else part.types[row : row + 1],
                     attention_mask(part.lengths[row : row + 1], seen.shape[1]), place,
                 )  # fmt: skip
-                total -= float(torch.log_softmax(logits[0], 0)[part.ids[row, column]])
+                total -= float(torch.log_softmax(logits[0].detach(), 0)[part.ids[row, column]])
                 count += 1
     assert float(found) == pytest.approx(total / count, rel=1e-4)
 

@@ -141,7 +141,7 @@ def held_out(texts: Sequence[str], share: float, seed: int, most: int = 5000) ->
         [int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8, key=key).digest(), "big") for text in texts],
         dtype=np.uint64,
     )
-    chosen: np.ndarray = hashes < np.uint64(int(min(share, most / len(texts)) * 2.0**63) * 2)
+    chosen: np.ndarray = (hashes >> np.uint64(11)) / 2.0**53 < min(share, most / len(texts))
     if chosen.all() or not chosen.any():
         raise InputError(
             f"of {len(texts):,} texts {int(chosen.sum()):,} would be held out (a share of {share:g})",
