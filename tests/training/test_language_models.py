@@ -116,7 +116,7 @@ def test_the_loss_is_the_mean_over_masked_tokens() -> None:
                 )  # fmt: skip
                 total -= float(torch.log_softmax(logits[0].detach(), 0)[part.ids[row, column]])
                 count += 1
-    assert float(found) == pytest.approx(total / count, rel=1e-4)
+    assert float(found.detach()) == pytest.approx(total / count, rel=1e-4)
 
 
 @pytest.mark.parametrize("terms", [TERMS, ("attention",), ("hidden",), ("embeddings",)])
