@@ -209,6 +209,7 @@ def test_plans() -> None:
     assert LayerwisePlan.parse("1,6", (), 2, 6).layer_map.teacher_layers == (1, 6)
     for layer_map, terms, depth, message in (
         ("uniform", [], 7, "the student has 7 layers and the teacher 6"),
+        ("uniform", [], 4, "6 layers cannot be dealt evenly to 4.*--layer-map last"),
         ("top", [], 2, "the layer map 'top' cannot be read"),
         ("1,2,3", [], 2, "the student has 2 layers"),
         ("first", ["logits"], 2, "of the layers 'logits' is to be learnt"),

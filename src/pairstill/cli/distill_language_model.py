@@ -94,7 +94,7 @@ def distill_language_model(
     if start == "layers":
         copy_layers(student, teacher, plan.layer_map.teacher_layers)
     objective = LayerwiseDistillation(
-        student, teacher, plan, lambda step: batches.batch(step, batch_size, total), held.all(256), settings,
+        student, teacher, plan, lambda step: batches.batch(step, batch_size, total), held.all(64), settings,
         [batches.fingerprint(), held.fingerprint()],
     )  # fmt: skip
     print(said_texts(read.texts, read.blank, batches, held))

@@ -67,6 +67,11 @@ class LayerwisePlan:
                 f"the student has {student_layers} layers and the teacher {teacher_layers}",
                 expected="no more layers than the teacher",
             )
+        if layer_map == "uniform" and teacher_layers % student_layers:
+            raise InputError(
+                f"{teacher_layers} layers cannot be dealt evenly to {student_layers}",
+                fix="Name the layers, such as --layer-map 2,5, or use --layer-map last",
+            )
         named = {"uniform": LayerMap.uniform, "first": LayerMap.first, "last": LayerMap.last}
         if layer_map in named:
             found = named[layer_map](student_layers, teacher_layers)
@@ -218,7 +223,7 @@ def learn_layers(
     shown = held_out.index
     objective = LayerwiseDistillation(
         student.model.base_model, teacher.model.base_model, plan, lambda step: sequences(data.tuples.index[batches.rows(step)[0]]),
-        [one for start in range(0, len(shown), 256) for one in sequences(shown[start : start + 256])], settings,
+        [one for start in range(0, len(shown), 64) for one in sequences(shown[start : start + 64])], settings,
         [tuple_set.fingerprint, data.fingerprint(), TrainingData(held_out).fingerprint(), student.max_length],
     )  # fmt: skip
     result = fit_steps(objective, settings, folder, progress=progress)
