@@ -38,7 +38,7 @@ def folder(tuple_set: TupleSet, tmp_path_factory: pytest.TempPathFactory) -> Pat
     out = tmp_path_factory.mktemp("pretrain")
     tuple_set.save(out / "tuples")
     pairstill(
-        "pretrain", out / "tuples", "--out", out / "base", "--vocabulary", 101, "--shape", "2x24x2", "--sequences", 320, "--held-out", 0.1,
+        "pretrain", out / "tuples", "--out", out / "base", "--vocabulary", 80, "--shape", "2x24x2", "--sequences", 320, "--held-out", 0.1,
         "--texts-per-sequence", 2, "--looks", 2, *COMMON,
     )  # fmt: skip
     pairstill(
@@ -52,7 +52,7 @@ def folder(tuple_set: TupleSet, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def test_a_base_of_own_texts_carries_a_teacher(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder / "base")
-    assert len(tokenizer) == 101
+    assert len(tokenizer) == 80
     assert AutoModel.from_pretrained(folder / "base").config.max_position_embeddings == 24
     assert load_student(folder / "teacher").tokenizer.get_vocab() == tokenizer.get_vocab()
     card = (folder / "base" / "README.md").read_text()
@@ -114,7 +114,7 @@ def test_a_start_from_the_bases_layers(folder: Path, tmp_path: Path, capsys: pyt
 def test_killed_it_ends_with_the_same_weights(folder: Path, tmp_path: Path) -> None:
     def command(out: Path, sequences: int = 4000) -> list[str]:
         return [
-            sys.executable, "-m", "pairstill", "pretrain", str(folder / "tuples"), "--out", str(out), "--vocabulary", "101", "--shape", "2x24x2",
+            sys.executable, "-m", "pairstill", "pretrain", str(folder / "tuples"), "--out", str(out), "--vocabulary", "80", "--shape", "2x24x2",
             "--sequences", str(sequences), "--held-out", "0.1", "--batch-size", "8", "--dropout", "0.1", "--checkpoint-every-s", "0", *COMMON,
         ]  # fmt: skip
 
@@ -139,10 +139,10 @@ MISTAKES = {
     "a shape with a base": (["pretrain", "--base", "x", "--shape", "tiny"], "--shape has no effect here"),
     "an unknown shape": (["pretrain", "--shape", "huge"], "the shape 'huge' cannot be read"),
     "an unknown masking": (["pretrain", "--masking", "letters"], "words or tokens"),
-    "no passes": (["pretrain", "--vocabulary", "101", "--epochs", "0"], "--epochs is 0"),
-    "nothing held out": (["pretrain", "--vocabulary", "101", "--held-out", "0"], "would be held out"),
-    "a share of all": (["pretrain", "--vocabulary", "101", "--mask-share", "1"], "share of masked tokens is 1"),
-    "no room for a word": (["pretrain", "--vocabulary", "101", "--max-length", "2"], "the maximum length is 2 tokens"),
+    "no passes": (["pretrain", "--vocabulary", "80", "--epochs", "0"], "--epochs is 0"),
+    "nothing held out": (["pretrain", "--vocabulary", "80", "--held-out", "0"], "would be held out"),
+    "a share of all": (["pretrain", "--vocabulary", "80", "--mask-share", "1"], "share of masked tokens is 1"),
+    "no room for a word": (["pretrain", "--vocabulary", "80", "--max-length", "2"], "the maximum length is 2 tokens"),
     "a student on top": (["pretrain", "--out", "teacher"], "the folder holds a config.json of format 'pairstill/student'"),
     "a model from elsewhere": (["pretrain", "--out", "elsewhere"], "the folder holds a config.json from elsewhere"),
     "no such base": (["distill-language-model", "--base", "/no/such", "--shape", "1x12x2"], "does not exist"),

@@ -25,7 +25,7 @@ def pretrain(
         typer.Option(help="tiny (the default), mini, small, medium, or LAYERSxHIDDENxHEADS such as 3x192x12."),
     ] = None,
     vocabulary: Annotated[
-        int | None, typer.Option(min=100, help=f"Word pieces of an own vocabulary; {VOCABULARY} if left out.")
+        int | None, typer.Option(min=1, help=f"Word pieces of an own vocabulary; {VOCABULARY} if left out.")
     ] = None,
     cased: Annotated[bool, typer.Option("--cased", help="Keep case and accents in an own vocabulary.")] = False,
     masking: Annotated[str, typer.Option(help="words or tokens: what is masked as a whole.")] = "words",
