@@ -11,12 +11,14 @@ from pairstill.cli.annotate import annotate
 from pairstill.cli.bench import bench
 from pairstill.cli.describe import describe
 from pairstill.cli.distill import distill
+from pairstill.cli.distill_language_model import distill_language_model
 from pairstill.cli.encode import encode
 from pairstill.cli.evaluate import evaluate
 from pairstill.cli.export import export
 from pairstill.cli.index import index
 from pairstill.cli.mine import mine
 from pairstill.cli.plan import plan
+from pairstill.cli.pretrain import pretrain
 from pairstill.cli.quickstart import quickstart
 from pairstill.cli.report import report
 from pairstill.cli.run import run
@@ -57,6 +59,8 @@ def _root(
 app.command()(describe)
 app.command()(mine)
 app.command()(quickstart)
+app.command()(pretrain)
+app.command()(distill_language_model)
 app.command()(teach)
 app.command()(annotate)
 app.command()(distill)

@@ -47,6 +47,20 @@ def distill(
     hard_weight: Annotated[
         float, typer.Option(help="Share of the labels' term: 0 teacher alone, 1 labels alone.")
     ] = 0.0,
+    layerwise: Annotated[
+        Path | None,
+        typer.Option(help="Cross-encoder teacher whose layers a student cross-encoder learns before scores."),
+    ] = None,
+    layerwise_pairs: Annotated[
+        int | None, typer.Option(min=1, help="Tuples presented for that; as --pairs if left out.")
+    ] = None,
+    layerwise_learning_rate: Annotated[float, typer.Option(help="Rate of that.")] = 5e-4,
+    layer_map: Annotated[
+        str, typer.Option(help="The teacher's layers that are learnt: uniform, first, last, or such as 2,4,6.")
+    ] = "uniform",
+    layer_term: Annotated[
+        list[str] | None, typer.Option(help="attention, hidden or embeddings; all three if left out.")
+    ] = None,
     stages: Annotated[str, typer.Option(help="two, one (no stage 1), or first (stage 1 alone).")] = "two",
     pairs: Annotated[int, typer.Option(min=1, help="Tuples presented in stage 2.")] = 300_000,
     stage1_pairs: Annotated[
@@ -82,6 +96,7 @@ def distill(
     tracker: Annotated[str | None, typer.Option(help="tensorboard or wandb, through accelerate.")] = None,
 ) -> None:
     """Train a student on teacher scores, in two stages or one; interrupted, the same command resumes."""
+    from pairstill.cli.layerwise import check_layerwise, learn_teacher_layers
     from pairstill.cli.training import (
         loss_settings,
         open_accelerator,
@@ -98,6 +113,7 @@ def distill(
 
     if stages not in ("two", "one", "first"):
         raise InputError(f"--stages is '{stages}'", expected="two, one or first")
+    check_layerwise(layerwise, layerwise_pairs, layer_term, student, out / "training")
     refuse_other_artefact(out, "student")
     tuple_set = TupleSet.load(tuples)
     given = loss_settings(loss_set or [])
@@ -155,7 +171,14 @@ def distill(
         settings(pairs, batch_size, whole_model, learning_rate, cluster_rows) if stages != "first" else None,
     )
     work = out / "training"
+    described = objective.description() if loss != "cross-entropy" else {"name": loss, **objective.description()}
     with progress_steps() as progress_of:
+        if layerwise is not None:
+            described |= learn_teacher_layers(
+                model, layerwise, tuple_set, data, (layer_map, layer_term or ()),
+                settings(layerwise_pairs or pairs, batch_size, layerwise_learning_rate, layerwise_learning_rate, cluster_rows),
+                work, validation.tuples, progress_of,
+            )  # fmt: skip
         result = distil(
             tuple_set,
             model,
@@ -182,7 +205,7 @@ def distill(
         metric=validation.name,
         teacher=teacher_scores,
         rows=data.tuples.rows,
-        loss=objective.description() if loss != "cross-entropy" else {"name": loss, **objective.description()},
+        loss=described,
     )
     model.save_pretrained(out, card)
     seconds = sum(done.seconds for _, done in stages_done.values() if done is not None)

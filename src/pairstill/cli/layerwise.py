@@ -1,0 +1,86 @@
+"""`distill --layerwise`: a student cross-encoder learns a teacher's layers before its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pairstill.cli.flags import refuse_flags
+from pairstill.errors import ArtefactError, InputError
+
+if TYPE_CHECKING:
+    from pairstill.students import Student
+    from pairstill.training.data import TrainingData
+    from pairstill.training.settings import TrainingSettings
+    from pairstill.tuples import Tuples, TupleSet
+
+LAYERS = "layers"
+
+
+def check_layerwise(
+    teacher: Path | None, pairs: int | None, terms: Sequence[str] | None, student: str, work: Path
+) -> None:
+    """Refuse flags without effect, students without such layers, and folders of a training without or with this step.
+
+    Raises:
+        InputError: About the flags.
+        ArtefactError: About the folder.
+    """
+    if teacher is None:
+        refuse_flags({"--layerwise-pairs": pairs, "--layer-term": terms}, "no --layerwise is given")
+    elif student != "cross-encoder":
+        raise InputError(
+            f"--layerwise is given for {student}",
+            expected="--student cross-encoder, which reads what the teacher reads",
+        )
+    begun, with_layers = (work / "stage-2").exists(), (work / LAYERS).exists()
+    if with_layers if teacher is None else begun and not with_layers:
+        raise ArtefactError(
+            f"the folder holds a training {'with' if with_layers else 'without'} --layerwise", file=work.parent,
+            expected="the same command as before, to resume it", fix="Give another --out, or remove the folder",
+        )  # fmt: skip
+
+
+def learn_teacher_layers(
+    student: Student,
+    teacher: Path,
+    tuple_set: TupleSet,
+    data: TrainingData,
+    wanted: tuple[str, Sequence[str]],
+    settings: TrainingSettings,
+    work: Path,
+    held_out: Tuples,
+    progress_of: Callable[[str], Callable[[int, int], None]],
+) -> dict[str, Any]:
+    """Run the step, say what it came to, and describe it for the model card.
+
+    Args:
+        student: A cross-encoder.
+        teacher: Folder of the teacher.
+        tuple_set: Where the texts are.
+        data: Rows to learn from.
+        wanted: Layer map and terms, as words.
+        settings: Of this step.
+        work: The training's work folder.
+        held_out: Rows to measure with.
+        progress_of: Gives the progress callable of a named step.
+    """
+    from pairstill.students import CrossEncoder
+    from pairstill.teachers.load import load_teacher
+    from pairstill.training.layerwise import LayerwisePlan, learn_layers
+
+    large = load_teacher(str(teacher), field_count=len(tuple_set.fields))
+    if not isinstance(student, CrossEncoder) or not isinstance(large, CrossEncoder):
+        raise InputError("the teacher is no cross-encoder", file=teacher, expected="a cross-encoder")
+    depths = [model.model.config.num_hidden_layers for model in (student, large)]
+    plan = LayerwisePlan.parse(wanted[0], wanted[1], depths[0], depths[1])
+    result = learn_layers(
+        student, large, tuple_set, data, plan, settings, work / LAYERS, held_out=held_out,
+        progress=progress_of("Learning the teacher's layers"),
+    )  # fmt: skip
+    terms = ", ".join(f"{name} {result.before[name]:.4g} -> {value:.4g}" for name, value in result.best.items())
+    print(f"layers {plan.layer_map.teacher_layers} of {teacher}: held-out {terms}, {result.seconds:,.0f} s")
+    return {
+        "layers": f"{', '.join(plan.terms)} of layers {plan.layer_map.teacher_layers} first, {result.sequences:,} pairs"
+    }

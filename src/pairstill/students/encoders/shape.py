@@ -1,0 +1,51 @@
+"""The size of a BERT with random weights, by name or as numbers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from pairstill.errors import InputError
+
+SHAPES = {"tiny": (2, 128), "mini": (4, 256), "small": (4, 512), "medium": (8, 512)}
+"""The small BERT shapes of Turc et al.: layers and hidden size; heads = hidden / 64."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Layers, width and attention heads; the feed-forward part is four times as wide.
+
+    Example:
+        >>> Shape.parse("3x192x12")
+        Shape(layers=3, hidden=192, heads=12)
+    """
+
+    layers: int
+    hidden: int
+    heads: int
+
+    @property
+    def intermediate(self) -> int:
+        """Width of the feed-forward part."""
+        return 4 * self.hidden
+
+    @classmethod
+    def parse(cls, name: str) -> Shape:
+        """A name of `SHAPES`, or LAYERSxHIDDENxHEADS such as `3x192x12`.
+
+        Raises:
+            InputError: It is neither, or the heads do not divide the width.
+        """
+        if name in SHAPES:
+            layers, hidden = SHAPES[name]
+            return cls(layers, hidden, hidden // 64)
+        found = re.fullmatch(r"([1-9]\d{0,2})x([1-9]\d{0,4})x([1-9]\d{0,2})", name)
+        if found is None:
+            raise InputError(
+                f"the shape '{name}' cannot be read",
+                expected=f"{', '.join(SHAPES)}, or LAYERSxHIDDENxHEADS such as 3x192x12",
+            )
+        layers, hidden, heads = (int(one) for one in found.groups())
+        if hidden % heads:
+            raise InputError(f"{heads} attention heads do not divide a width of {hidden}")
+        return cls(layers, hidden, heads)
