@@ -186,7 +186,7 @@ def test_multiply_adds_are_those_of_the_paper(base: Path) -> None:
         ("poly-encoder", {"output_scaling": 0.0}, "'output_scaling' of 'poly-encoder' is 0.0"),
         ("poly-encoder", {"context_from": "first", "contexts": 200}, "200 are to be kept"),
         ("prettr", {"split": 3}, "3 layers are to read the texts apart, of 3. Expected: a split of 1 to 2"),
-        ("prettr", {"encoder": {"max_lengths": [60, 101]}}, "161 tokens together. Expected: at most 160"),
+        ("prettr", {"split": 1, "encoder": {"max_lengths": [60, 101]}}, "161 tokens together. Expected: at most 160"),
         ("tk", {"outputs": 2}, "kernel pooling compares two texts and gives one number"),
         ("tk", {"second_offset": -1}, "'second_offset' of 'tk' is -1"),
         ("tk", {"attention_heads": 5}, "5 attention heads do not divide the dimension 32"),
