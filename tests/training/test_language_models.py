@@ -154,7 +154,7 @@ def test_layers_are_compared_over_the_real_tokens_of_the_whole_step(base: Path, 
             ]  # fmt: skip
             expected["hidden"] += sum(errors) / len(errors)
     for name, value in whole.items():
-        assert float(value) == pytest.approx(expected[name], rel=1e-4), name
+        assert float(value.detach()) == pytest.approx(expected[name], rel=1e-4), name
     assert set(whole) == {"attention"} if terms == ("attention",) else "hidden" in whole
 
 
