@@ -115,7 +115,7 @@ def test_killed_it_ends_with_the_same_weights(folder: Path, tmp_path: Path) -> N
     def command(out: Path, sequences: int = 4000) -> list[str]:
         return [
             sys.executable, "-m", "pairstill", "pretrain", str(folder / "tuples"), "--out", str(out), "--vocabulary", "80", "--shape", "2x24x2",
-            "--sequences", str(sequences), "--held-out", "0.1", "--batch-size", "8", "--dropout", "0.1", "--checkpoint-every-s", "0", *COMMON,
+            "--sequences", str(sequences), "--held-out", "0.1", "--batch-size", "8", "--dropout", "0.1", "--checkpoint-every-s", "0.3", *COMMON,
         ]  # fmt: skip
 
     began = subprocess.Popen(command(tmp_path / "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

@@ -141,7 +141,7 @@ def test_layers_are_compared_over_the_real_tokens_of_the_whole_step(base: Path, 
     if "attention" in terms:
         for layer, other in ((0, 0), (1, 2)):
             errors = [
-                float((mine.attention[layer][row, head, i, j].detach() - theirs.attention[other][row, head, i, j]) ** 2)
+                float((mine.attention[layer][row, head, i, j].detach() - theirs.attention[other][row, head, i, j].detach()) ** 2)
                 for row, i in tokens for j in range(int(longest.lengths[row])) for head in range(2)
             ]  # fmt: skip
             expected["attention"] += sum(errors) / len(errors)
@@ -149,12 +149,12 @@ def test_layers_are_compared_over_the_real_tokens_of_the_whole_step(base: Path, 
         chosen = [(0, 0)] * ("embeddings" in terms) + [(1, 1), (2, 3)] * ("hidden" in terms)
         for layer, other in chosen:
             errors = [
-                float(one) for row, token in tokens
+                float(one.detach()) for row, token in tokens
                 for one in (objective.hidden.projection(mine.hidden[layer][row, token]) - theirs.hidden[other][row, token]) ** 2
             ]  # fmt: skip
             expected["hidden"] += sum(errors) / len(errors)
     for name, value in whole.items():
-        assert float(value) == pytest.approx(expected[name], rel=1e-4), name
+        assert float(value.detach()) == pytest.approx(expected[name], rel=1e-4), name
     assert set(whole) == {"attention"} if terms == ("attention",) else "hidden" in whole
 
 

@@ -63,7 +63,7 @@ def _read(path: Path, columns: Sequence[str]) -> list[str]:
     if path.suffix.lower() in PLAIN_TEXT and path.is_file():
         check_utf8(path)
         # Lines end at line feeds alone: the other characters that Python takes for ends may stand inside a text.
-        return path.read_text(encoding="utf-8-sig").split("\n")
+        return path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
     if path.exists() and not columns:
         raise InputError(
             "which column holds the texts is not said", file=path, expected="--column NAME",
