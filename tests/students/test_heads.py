@@ -8,7 +8,9 @@ from torch import nn
 from transformers import BertConfig
 from transformers.models.bert.modeling_bert import BertEncoder
 
+from pairstill.students.heads.base import Similarity
 from pairstill.students.heads.cosine import CosineHead
+from pairstill.students.heads.dot import DotHead
 from pairstill.students.heads.feed_forward import FeedForwardHead, FeedForwardHeadConfig
 from pairstill.students.heads.transformer import TransformerHead, TransformerHeadConfig
 
@@ -80,3 +82,12 @@ def test_cosine_head() -> None:
     a, b = left[index[:, 0], 0].numpy(), right[index[:, 1], 0].numpy()
     cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     np.testing.assert_allclose(got[:, 0].detach().numpy(), 10 * cosine - 5, atol=1e-5)
+
+
+def test_a_dot_product_tells_search_how_it_compares() -> None:
+    assert DotHead(4, scaled=False).similarity() == Similarity("dot", 1.0, 0.0)
+    head = DotHead(4)
+    with torch.no_grad():
+        head.calibration.scale.fill_(0.5)
+        head.calibration.bias.fill_(-2.0)
+    assert head.similarity() == Similarity("dot", 0.5, -2.0)
