@@ -114,15 +114,13 @@ def test_exact_search_from_the_command_line(work: Path, tuple_set: TupleSet, tmp
 def test_an_index_is_built_checked_and_searched(work: Path, tmp_path: Path) -> None:
     pytest.importorskip("faiss")
     index = ["index", "--store", work / "de-cos-store", "--out", tmp_path / "index", "--threads", 1]
-    done = call(*index)
-    assert done.returncode == 0, done.stderr
-    assert "40 items, hnsw, cosine" in done.stdout
-    assert re.search(r"recall@10: (1\.0000|0\.9[5-9]\d\d) against exact search on 40 items as queries", done.stdout)
+    built = said(*index)
+    assert "40 items, hnsw, cosine" in built
+    assert re.search(r"recall@10: (1\.0000|0\.9[5-9]\d\d) against exact search on 40 items as queries", built)
     assert "is up to date" in said(*index)
-    done = call(*searching(work, tmp_path / "run", index=tmp_path / "index", top=40, check=3))
-    assert done.returncode == 0, done.stderr
-    assert "queries/s (approximate)" in done.stdout
-    assert re.search(r"recall@10: [01]\.\d{4} against exact search on 3 of these queries at effort", done.stdout)
+    found = said(*searching(work, tmp_path / "run", index=tmp_path / "index", top=40, check=3))
+    assert "queries/s (approximate)" in found
+    assert re.search(r"recall@10: [01]\.\d{4} against exact search on 3 of these queries at effort", found)
     said(*searching(work, tmp_path / "exact", top=40))
     assert [row[:3] for row in table_of(tmp_path / "run")] == [row[:3] for row in table_of(tmp_path / "exact")]
     with_queries = [
