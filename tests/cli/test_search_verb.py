@@ -30,7 +30,7 @@ def work(base: Path, tuple_set: TupleSet, tmp_path_factory: pytest.TempPathFacto
     """Students, the tuple set, and stores of its items."""
     folder = tmp_path_factory.mktemp("search")
     tuple_set.save(folder / "tuples")
-    for name, values in (("de-cos", {}), ("de-ffnn", {}), ("other", {"pooling": "cls"})):
+    for name, values in (("de-cos", {}), ("bert-dot", {}), ("de-ffnn", {}), ("other", {"pooling": "cls"})):
         student = tiny_student(base, "de-cos" if name == "other" else name, **values)
         student.save_pretrained(folder / name)
         items = tuple_set.collection_of(1)
@@ -146,6 +146,19 @@ def test_an_index_is_built_checked_and_searched(work: Path, tmp_path: Path) -> N
     assert "39 items" in said(*moved)
     said(*search)
     assert "item5" not in {row[1] for row in table_of(tmp_path / "again")}
+
+
+def test_dot_products_are_searched(work: Path, tuple_set: TupleSet, tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    index = ["index", "--store", work / "bert-dot-store", "--out", tmp_path / "index", "--threads", 1]
+    assert "40 items, hnsw, dot" in said(*index)
+    truth = truth_of(work, tuple_set, "bert-dot")
+    for way, found in (("exact", None), ("approximate", tmp_path / "index")):
+        assert f"({way})" in said(*searching(work, tmp_path / way, "bert-dot", index=found, top=5))
+        for query, item, rank, score in table_of(tmp_path / way):
+            assert score == pytest.approx(truth[query][item], rel=1e-5, abs=1e-5)
+            if way == "exact":
+                assert score == pytest.approx(sorted(truth[query].values(), reverse=True)[rank - 1], rel=1e-5, abs=1e-5)
 
 
 def test_queries_from_a_file_and_qrels(work: Path, tmp_path: Path) -> None:

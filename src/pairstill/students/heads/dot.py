@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from pairstill.errors import InputError
-from pairstill.students.heads.base import Head
+from pairstill.students.heads.base import Head, Similarity
 from pairstill.students.heads.calibration import Calibration, calibrated, refuse_classes
 
 
@@ -39,6 +39,10 @@ class DotHead(Head):
         """Dot products."""
         left, right = (one["vector"][index[:, field]] for field, one in enumerate(prepared))
         return calibrated(self.calibration, (left * right).sum(dim=-1))
+
+    def similarity(self) -> Similarity:
+        """The dot product, with scale and bias where they were learned."""
+        return Similarity("dot", *((1.0, 0.0) if self.calibration is None else self.calibration.numbers()))
 
     def start_at_zero(self) -> None:
         """Raise: a dot product needs no skip beside it."""
