@@ -30,7 +30,7 @@ def work(base: Path, tuple_set: TupleSet, tmp_path_factory: pytest.TempPathFacto
     """Students, the tuple set, and stores of its items."""
     folder = tmp_path_factory.mktemp("search")
     tuple_set.save(folder / "tuples")
-    for name, values in (("de-cos", {}), ("de-ffnn", {}), ("other", {"pooling": "cls"})):
+    for name, values in (("de-cos", {}), ("bert-dot", {}), ("de-ffnn", {}), ("other", {"pooling": "cls"})):
         student = tiny_student(base, "de-cos" if name == "other" else name, **values)
         student.save_pretrained(folder / name)
         items = tuple_set.collection_of(1)
@@ -114,15 +114,13 @@ def test_exact_search_from_the_command_line(work: Path, tuple_set: TupleSet, tmp
 def test_an_index_is_built_checked_and_searched(work: Path, tmp_path: Path) -> None:
     pytest.importorskip("faiss")
     index = ["index", "--store", work / "de-cos-store", "--out", tmp_path / "index", "--threads", 1]
-    done = call(*index)
-    assert done.returncode == 0, done.stderr
-    assert "40 items, hnsw, cosine" in done.stdout
-    assert re.search(r"recall@10: (1\.0000|0\.9[5-9]\d\d) against exact search on 40 items as queries", done.stdout)
+    built = said(*index)
+    assert "40 items, hnsw, cosine" in built
+    assert re.search(r"recall@10: (1\.0000|0\.9[5-9]\d\d) against exact search on 40 items as queries", built)
     assert "is up to date" in said(*index)
-    done = call(*searching(work, tmp_path / "run", index=tmp_path / "index", top=40, check=3))
-    assert done.returncode == 0, done.stderr
-    assert "queries/s (approximate)" in done.stdout
-    assert re.search(r"recall@10: [01]\.\d{4} against exact search on 3 of these queries at effort", done.stdout)
+    found = said(*searching(work, tmp_path / "run", index=tmp_path / "index", top=40, check=3))
+    assert "queries/s (approximate)" in found
+    assert re.search(r"recall@10: [01]\.\d{4} against exact search on 3 of these queries at effort", found)
     said(*searching(work, tmp_path / "exact", top=40))
     assert [row[:3] for row in table_of(tmp_path / "run")] == [row[:3] for row in table_of(tmp_path / "exact")]
     with_queries = [
@@ -148,6 +146,19 @@ def test_an_index_is_built_checked_and_searched(work: Path, tmp_path: Path) -> N
     assert "39 items" in said(*moved)
     said(*search)
     assert "item5" not in {row[1] for row in table_of(tmp_path / "again")}
+
+
+def test_dot_products_are_searched(work: Path, tuple_set: TupleSet, tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    index = ["index", "--store", work / "bert-dot-store", "--out", tmp_path / "index", "--threads", 1]
+    assert "40 items, hnsw, dot" in said(*index)
+    truth = truth_of(work, tuple_set, "bert-dot")
+    for way, found in (("exact", None), ("approximate", tmp_path / "index")):
+        assert f"({way})" in said(*searching(work, tmp_path / way, "bert-dot", index=found, top=5))
+        for query, item, rank, score in table_of(tmp_path / way):
+            assert score == pytest.approx(truth[query][item], rel=1e-5, abs=1e-5)
+            if way == "exact":
+                assert score == pytest.approx(sorted(truth[query].values(), reverse=True)[rank - 1], rel=1e-5, abs=1e-5)
 
 
 def test_queries_from_a_file_and_qrels(work: Path, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def index(
     ] = None,
     sample: Annotated[int, typer.Option(min=1, help="Queries that recall is measured on.")] = 256,
     neighbours: Annotated[int, typer.Option(min=2, help="hnsw: links of an item and level.")] = 32,
-    build_effort: Annotated[int, typer.Option(min=1, help="hnsw: candidates held while an item is added.")] = 80,
+    build_effort: Annotated[int, typer.Option(min=1, help="hnsw: candidates held while an item is added.")] = 200,
     lists: Annotated[
         int | None, typer.Option(min=1, help="ivf: lists; 4 times the root of the items if left out.")
     ] = None,

@@ -164,7 +164,7 @@ def measure_run(
         counted = {query: dict(items) for query, items in truth.items() if any(grade > 0 for grade in items.values())}
         if not counted:
             raise InputError("no query has a relevant item", fix="Lower --relevant-from")
-        asked = {query: dict(run[query]) for query in counted if query in run}
+        asked = {query: _strict(run[query]) for query in counted if query in run}
         values = {
             one.query_id: float(one.value) for one in ir_measures.iter_calc([metric.of_library()], counted, asked)
         }
@@ -180,6 +180,12 @@ def measure_run(
         {name: len(values) for name, values in by_query.items()}, len(counted_queries - set(run)),
         float(np.mean(shares)) if shares else 0.0,
     )  # fmt: skip
+
+
+def _strict(items: Mapping[str, float]) -> dict[str, float]:
+    """Ranks as scores: the tools behind ir-measures order equal scores in different ways."""
+    order = sorted(items, key=lambda item: (items[item], item))
+    return {item: float(rank) for rank, item in enumerate(order)}
 
 
 def write_run_qualities(folder: Path, found: Mapping[str, RunQuality], origins: Mapping[str, str]) -> None:

@@ -16,7 +16,7 @@ from pairstill.students import CrossEncoder, Student, make_student
 from pairstill.students.cross_encoder import default_max_length
 from pairstill.students.dual_encoder import DualEncoder
 from pairstill.students.encoders.pretrained import load_tokenizer, quiet_loading
-from pairstill.students.persistence import ARCHITECTURES, architecture, parse_config
+from pairstill.students.persistence import architecture, parse_config
 from pairstill.teachers.load import load_teacher
 
 POOLINGS = {"mean": "pooling_mode_mean_tokens", "cls": "pooling_mode_cls_token"}
@@ -112,8 +112,6 @@ def _sentence_transformer(folder: Path) -> Student:
     name = "de-cos" if cosine else "bert-dot"
     if not cosine:
         values["scaled"] = False
-    if name not in ARCHITECTURES:
-        raise InputError("the folder compares by dot product", file=folder, expected="cosine", fix=FIX)
     student = make_student(name, parse_config(name, values))
     assert isinstance(student, DualEncoder)
     if "Dense" in kinds:

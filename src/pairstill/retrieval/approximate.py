@@ -56,7 +56,7 @@ class IndexSettings:
 
     structure: Structure = "hnsw"
     neighbours: int = 32
-    build_effort: int = 80
+    build_effort: int = 200
     lists: int | None = None
     recall: float = 0.95
     depth: int = 10

@@ -11,10 +11,9 @@ import torch
 from pairstill.errors import ArtefactError, InputError
 from pairstill.representation import Representation
 from pairstill.retrieval.best import Best, Found
-from pairstill.scoring.fast_head import FastHead, has_fast_form
+from pairstill.scoring.fast_head import FastHead, runs_fast
 from pairstill.store import RepresentationStore
 from pairstill.students import Student
-from pairstill.students.dual_encoder import DualEncoder
 
 BLOCK_ITEMS = 1024
 BLOCK_QUERIES = 64
@@ -36,8 +35,7 @@ class PairScorer:
     def __init__(self, student: Student, query_field: int) -> None:
         check_two_fields(student)
         self.student, self.query_field = student.eval(), query_field
-        fast = isinstance(student, DualEncoder) and has_fast_form(student.head)
-        self._fast = FastHead.of(student) if fast else None
+        self._fast = FastHead.of(student) if runs_fast(student) else None
 
     def prepare(self, field: int, representation: Representation[Any]) -> Any:
         """What depends on one item alone."""

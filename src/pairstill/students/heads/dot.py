@@ -41,7 +41,7 @@ class DotHead(Head):
         return calibrated(self.calibration, (left * right).sum(dim=-1))
 
     def similarity(self) -> Similarity:
-        """The dot product with this head's scale and bias."""
+        """The dot product, with scale and bias where they were learned."""
         return Similarity("dot", *((1.0, 0.0) if self.calibration is None else self.calibration.numbers()))
 
     def start_at_zero(self) -> None:
