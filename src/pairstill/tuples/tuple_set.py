@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -352,7 +353,8 @@ def _tuples_table(path: Path) -> pa.Table:
     """In memory where it is small, else in a scratch file."""
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    # What is damaged is left to `read_parquet`, which says so.
+    with contextlib.suppress(pa.ArrowInvalid), pq.ParquetFile(path) as file:
         if file.metadata.num_rows > PIECE_ROWS:
             return scratch_table(file.iter_batches(), file.schema_arrow)
     return read_parquet(path)
