@@ -33,6 +33,12 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "dipair-tsf of three for classes": (
         "dipair-tsf", {"keep": [2, 3, 4], "projection": 16, "field_count": 3, "outputs": 4, "head": {"activation": "gelu_tanh"}},
     ),
+    "twinbert-res": ("twinbert-res", {"head": {"width": 24}}),
+    "twinbert-res of one layer": ("twinbert-res", {"similarity_skip": False, "head": {"depth": 1, "relu": False, "batch_norm": True}}),
+    "twinbert-res, concatenated": ("twinbert-res", {"head": {"width": 24, "depth": 3, "combine": "concat", "batch_norm": True}}),
+    "twinbert-res of three for classes": (
+        "twinbert-res", {"field_count": 3, "outputs": 4, "pooling": "cls", "head": {"width": 24, "combine": "concat", "depth": 1}},
+    ),
 }  # fmt: skip
 
 
@@ -44,6 +50,9 @@ def build(base: Path, case: str) -> DualEncoder:
     with torch.no_grad():
         for parameter in student.new_parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
+        for norm in (one for one in student.modules() if isinstance(one, torch.nn.BatchNorm1d)):
+            norm.running_mean.normal_()
+            norm.running_var.uniform_(0.5, 2)
     return student.eval()
 
 
@@ -52,7 +61,7 @@ def items(student: DualEncoder, seed: int = 0) -> list[Representation[np.ndarray
     random = np.random.default_rng(seed)
     blocks = []
     for keep in student.keeps:
-        slots = 1 if keep.take == "mean" else keep.tokens
+        slots = 1 if keep.pooled else keep.tokens
         lengths = random.integers(1, slots + 1, ITEMS)
         vectors = random.standard_normal((ITEMS, slots, student.dim)).astype(np.float32)
         vectors[np.arange(slots) >= lengths[:, None]] = 0
@@ -98,9 +107,20 @@ def test_a_pair_scores_the_same_to_the_bit_in_any_company(base: Path, case: str,
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-@pytest.mark.parametrize("case", ["dipair-tsf", "dipair-tsf with erf-GELU", "dipair-tsf of three for classes"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "dipair-tsf",
+        "dipair-tsf with erf-GELU",
+        "dipair-tsf of three for classes",
+        "twinbert-res",
+        "twinbert-res, concatenated",
+    ],
+)
 def test_lower_precisions_rank_alike(base: Path, case: str, precision: str) -> None:
     student = build(base, case)
+    if precision == "int8" and not isinstance(student.head, TransformerHead):
+        pytest.skip("this head has no 8-bit form")
     blocks, index = items(student), pairs(student, 2000)
     head = FastHead.of(student, precision)
     prepared = [head.prepare(field, one) for field, one in enumerate(blocks)]

@@ -18,7 +18,10 @@ def _bench() -> None:
 @bench.command("head")
 def head(
     setting: Annotated[
-        str | None, typer.Argument(help="p2t, q2p, dipair-ffnn, de-ffnn or de-cos: a published shape, random weights.")
+        str | None,
+        typer.Argument(
+            help="p2t, q2p, dipair-ffnn, de-ffnn, de-cos or twinbert-res: a published shape, random weights."
+        ),
     ] = None,
     student: Annotated[Path | None, typer.Option(help="A trained student's head instead.")] = None,
     tuples: Annotated[
@@ -39,7 +42,7 @@ def head(
 
     from pairstill.errors import InputError
 
-    names = ("p2t", "q2p", "dipair-ffnn", "de-ffnn", "de-cos")
+    names = ("p2t", "q2p", "dipair-ffnn", "de-ffnn", "de-cos", "twinbert-res")
     if (setting is None) == (student is None):
         raise InputError("give one of a setting and --student", expected=f"{', '.join(names)}, or a student's folder")
     if setting is not None and setting not in names:

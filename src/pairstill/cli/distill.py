@@ -12,7 +12,8 @@ def distill(
     student: Annotated[
         str,
         typer.Option(
-            help="bert-dot, colbert, cross-encoder, de-cos, de-ffnn, dipair-ffnn, dipair-tsf, poly-encoder, prettr or tk."
+            help="bert-dot, colbert, cross-encoder, de-cos, de-ffnn, dipair-ffnn, dipair-tsf, poly-encoder, prettr, tk, "
+            "twinbert-cos or twinbert-res."
         ),
     ],
     tuples: Annotated[Path, typer.Option(help="Tuple set folder.")],

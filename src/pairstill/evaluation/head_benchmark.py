@@ -24,6 +24,7 @@ from pairstill.students.base import Student
 from pairstill.students.heads.base import Head
 from pairstill.students.heads.cosine import CosineHead
 from pairstill.students.heads.feed_forward import FeedForwardHead, FeedForwardHeadConfig
+from pairstill.students.heads.residual import ResidualHead, ResidualHeadConfig
 from pairstill.students.heads.similarity_skip import SimilaritySkip
 from pairstill.students.heads.transformer import TransformerHead, TransformerHeadConfig
 from pairstill.students.inference import map_blocks
@@ -65,7 +66,7 @@ def named_setting(name: str, items: int = 4096, seed: int = 0) -> HeadSetting:
 
     Args:
         name: `p2t` or `q2p`: DiPair's transformer heads (4 + 12 vectors of 128, 4 + 8 of 256). `dipair-ffnn`: the
-            feed-forward head on p2t's vectors. `de-ffnn`, `de-cos`: the heads over one vector of 384.
+            feed-forward head on p2t's vectors. `de-ffnn`, `de-cos`, `twinbert-res`: the heads over one vector of 384.
         items: Per field.
         seed: Of weights and vectors.
 
@@ -74,6 +75,7 @@ def named_setting(name: str, items: int = 4096, seed: int = 0) -> HeadSetting:
     """
     shapes: dict[str, tuple[int, int, int]] = {
         "p2t": (4, 12, 128), "q2p": (4, 8, 256), "dipair-ffnn": (4, 12, 128), "de-ffnn": (1, 1, 384), "de-cos": (1, 1, 384),
+        "twinbert-res": (1, 1, 384),
     }  # fmt: skip
     left, right, dim = shapes[name]
     torch.manual_seed(seed)
@@ -82,6 +84,8 @@ def named_setting(name: str, items: int = 4096, seed: int = 0) -> HeadSetting:
         head = TransformerHead(TransformerHeadConfig(), (left, right), dim, 1)
     elif name == "de-cos":
         head = CosineHead(dim)
+    elif name == "twinbert-res":
+        head = ResidualHead(ResidualHeadConfig(), dim, 2, 1)
     else:
         head = FeedForwardHead(FeedForwardHeadConfig(), [(left, dim), (right, dim)], 1)
     generator = np.random.default_rng(seed)
@@ -92,7 +96,7 @@ def named_setting(name: str, items: int = 4096, seed: int = 0) -> HeadSetting:
     return HeadSetting(name, head.eval(), tuple(blocks), head.multiply_adds_per_pair())
 
 
-NAMED_SETTINGS = ("p2t", "q2p", "dipair-ffnn", "de-ffnn", "de-cos")
+NAMED_SETTINGS = ("p2t", "q2p", "dipair-ffnn", "de-ffnn", "de-cos", "twinbert-res")
 
 
 def matrix_peak(precision: str, seconds: float = 2.0) -> float:

@@ -16,6 +16,7 @@ from pairstill.scoring import kernels
 from pairstill.scoring.fast_heads.cosine import FastCosineHead, normalised
 from pairstill.scoring.fast_heads.dot import FastDotHead
 from pairstill.scoring.fast_heads.feed_forward import FastFeedForwardHead
+from pairstill.scoring.fast_heads.residual import FastResidualHead
 from pairstill.scoring.fast_heads.tokens import TOKEN_HEADS, fast_token_head
 from pairstill.scoring.fast_heads.transformer import FastTransformerHead
 from pairstill.students.base import Student
@@ -23,6 +24,7 @@ from pairstill.students.heads.base import Head
 from pairstill.students.heads.cosine import CosineHead
 from pairstill.students.heads.dot import DotHead
 from pairstill.students.heads.feed_forward import FeedForwardHead
+from pairstill.students.heads.residual import ResidualHead
 from pairstill.students.heads.similarity_skip import SimilaritySkip
 from pairstill.students.heads.transformer import TransformerHead
 from pairstill.students.inference import map_blocks
@@ -93,6 +95,8 @@ class FastHead:
                 self.head = FastDotHead(head, self.dtype)
             elif isinstance(head, TOKEN_HEADS):
                 self.head = fast_token_head(head, self.dtype)
+            elif isinstance(head, ResidualHead):
+                self.head = FastResidualHead(head, self.dtype)
         self.outputs: int = self.head.outputs
         self.pairs = () if skip is None else skip.pairs
         self.scales = None if skip is None else skip.scale.detach().float().numpy()
@@ -201,7 +205,7 @@ def has_fast_form(head: nn.Module) -> bool:
     """All heads have one, but for transformers of other than 2 layers and 1 attention head."""
     if isinstance(head, TransformerHead):
         return FastTransformerHead.supports(head)
-    return isinstance(head, (FeedForwardHead, CosineHead, DotHead, *TOKEN_HEADS))
+    return isinstance(head, (FeedForwardHead, CosineHead, DotHead, ResidualHead, *TOKEN_HEADS))
 
 
 def _tensor(array: Any) -> torch.Tensor:

@@ -330,6 +330,22 @@ def add_rows(parts: Any, index: Any, activation: int, out: Any) -> None:
 
 
 @numba.njit(fastmath=_FAST, **_OPTIONS)
+def max_rows(parts: Any, index: Any, out: Any) -> None:
+    """Elementwise maximum of one row of each field's part: `out (pairs, width)`."""
+    width = out.shape[1]
+    largest = np.empty(width, np.float32)
+    part = np.empty(width, np.float32)
+    largest_bits, part_bits = largest.view(np.uint32), part.view(np.uint32)
+    for pair in range(index.shape[0]):
+        widen(parts[0][index[pair, 0]], largest, largest_bits)
+        for field in range(1, len(parts)):
+            widen(parts[field][index[pair, field]], part, part_bits)
+            for place in range(width):
+                largest[place] = max(largest[place], part[place])
+        narrow(largest, largest_bits, out[pair])
+
+
+@numba.njit(fastmath=_FAST, **_OPTIONS)
 def quantise_rows(rows: Any, step: float, zero: float, out: Any) -> None:
     """Unsigned 8-bit integers, nearest to `rows (rows, dim)` / step + zero, cut at 0 and 255."""
     values = np.empty(rows.shape[1], np.float32)

@@ -12,6 +12,8 @@ from pairstill.students.persistence import load_student, make_student
 from pairstill.students.poly_encoder import PolyEncoder, PolyEncoderConfig
 from pairstill.students.prettr import PreTTR, PreTTRConfig
 from pairstill.students.tk import TK, TKConfig
+from pairstill.students.twinbert_cos import TwinBERTCos, TwinBERTCosConfig
+from pairstill.students.twinbert_res import TwinBERTRes, TwinBERTResConfig
 
 __all__ = [
     "DEFFNN",
@@ -36,6 +38,10 @@ __all__ = [
     "Prepared",
     "Student",
     "TKConfig",
+    "TwinBERTCos",
+    "TwinBERTCosConfig",
+    "TwinBERTRes",
+    "TwinBERTResConfig",
     "load_student",
     "make_student",
 ]

@@ -84,7 +84,7 @@ class DualEncoder(Student):
         """Slots, of which a shorter text leaves some empty; None where every token is kept."""
         if self.keeps[field].take == "all":
             return None
-        return 1 if self.keeps[field].take == "mean" else self.keeps[field].tokens
+        return 1 if self.keeps[field].pooled else self.keeps[field].tokens
 
     def encoder_model_config(self) -> dict[str, Any]:
         """Of the first encoder; all have the same shape."""
@@ -166,10 +166,10 @@ class DualEncoder(Student):
 
 
 def load_encoders(
-    config: EncoderConfig, field_count: int, similarity: bool, saved: dict[str, Any] | None
+    config: EncoderConfig, field_count: int, similarity: bool, saved: dict[str, Any] | None, weighted: bool = False
 ) -> list[TransformerEncoder]:
     """One shared encoder or one a field: the base's weights, or a saved configuration whose weights are loaded later."""
     count = 1 if config.shared else field_count
     if saved is not None:
-        return [TransformerEncoder.from_saved(saved, similarity) for _ in range(count)]
-    return [TransformerEncoder.from_base(config, similarity) for _ in range(count)]
+        return [TransformerEncoder.from_saved(saved, similarity, weighted) for _ in range(count)]
+    return [TransformerEncoder.from_base(config, similarity, weighted) for _ in range(count)]

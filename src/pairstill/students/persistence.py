@@ -24,11 +24,26 @@ from pairstill.students.dipair_tsf import DiPairTSF
 from pairstill.students.poly_encoder import PolyEncoder
 from pairstill.students.prettr import PreTTR
 from pairstill.students.tk import TK
+from pairstill.students.twinbert_cos import TwinBERTCos
+from pairstill.students.twinbert_res import TwinBERTRes
 
 FORMAT, FORMAT_VERSION = "pairstill/student", 1
 ARCHITECTURES: dict[str, type[Any]] = {
     one.name: one
-    for one in (BERTDot, ColBERT, CrossEncoder, DECos, DEFFNN, DiPairFFNN, DiPairTSF, PolyEncoder, PreTTR, TK)
+    for one in (
+        BERTDot,
+        ColBERT,
+        CrossEncoder,
+        DECos,
+        DEFFNN,
+        DiPairFFNN,
+        DiPairTSF,
+        PolyEncoder,
+        PreTTR,
+        TK,
+        TwinBERTCos,
+        TwinBERTRes,
+    )
 }
 """Every architecture by the name that configurations and the command line use."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
@@ -51,6 +52,11 @@ class RaggedTokens:
         """`(texts,)` int64 number of tokens of each text."""
         return np.diff(self.offsets)
 
+    def part(self, start: int, stop: int) -> Self:
+        """The texts from `start` up to, not including, `stop`."""
+        offsets = self.offsets[start : stop + 1]
+        return replace(self, ids=self.ids[offsets[0] : offsets[-1]], offsets=offsets - offsets[0])
+
     def padded(self, rows: np.ndarray, padding: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """The texts at `rows` as `(rows, longest)` int64 ids, and their `(rows,)` lengths."""
         starts, lengths = self.offsets[rows], self.offsets[np.asarray(rows) + 1] - self.offsets[rows]
@@ -60,6 +66,24 @@ class RaggedTokens:
         out = np.full((len(starts), width), padding, dtype=np.int64)
         out[valid] = self.ids[(starts[:, None] + columns)[valid]]
         return out, lengths
+
+
+@dataclass(frozen=True)
+class RaggedWords(RaggedTokens):
+    """Texts whose tokens are words, each a short list of ids: ragged two levels deep, every distinct word held once.
+
+    Attributes:
+        ids: `(all words,)` int32 rows of `table`.
+        table: `(distinct words + 1, letters)` int32 ids, 0 past a word's end; row 0, the word that pads, is all 0.
+    """
+
+    table: np.ndarray
+
+    def padded(self, rows: np.ndarray, padding: int = 0) -> tuple[np.ndarray, np.ndarray]:
+        """The texts at `rows` as `(rows, most words, letters)` int64 ids padded with 0, and their `(rows,)` numbers of words."""
+        del padding
+        words, lengths = super().padded(rows)
+        return self.table[words].astype(np.int64), lengths
 
 
 def length_batches(lengths: np.ndarray, tokens_per_batch: int, rows_per_batch: int) -> list[np.ndarray]:

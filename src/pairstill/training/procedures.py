@@ -188,7 +188,7 @@ def _check_plan(student: Student, data: TrainingData, loss: Loss, plan: Distilla
     if plan.stage2 is None and (plan.stage1 is None or not student.encoder_modules()):
         raise InputError(
             f"no stage would train this {student.name}",
-            expected="stage 2; a student whose encoder reads the whole tuple has no stage 1",
+            expected="stage 2; a student whose encoder reads the whole tuple, or starts from nothing, has no stage 1",
         )
     loss.check_outputs(student.outputs)
     if loss.unit == "in-batch" and isinstance(student, CrossEncoder):
@@ -252,11 +252,7 @@ def _store_field(
     tokens = student.tokenize(field, [texts[item] for item in items])
 
     def encode(start: int, stop: int) -> Representation[np.ndarray]:
-        part = type(tokens)(
-            tokens.ids[tokens.offsets[start] : tokens.offsets[stop]],
-            tokens.offsets[start : stop + 1] - tokens.offsets[start],
-        )
-        return student.encode(field, part, precision=precision, before_projection=True)
+        return student.encode(field, tokens.part(start, stop), precision=precision, before_projection=True)
 
     fingerprint = encoder_fingerprint(student, field, items)
     places = np.full(len(texts), -1, dtype=np.int64)
@@ -303,6 +299,8 @@ def initialise_similarity(
         size = min(sample if loss.unit == "groups" else sample // 8, len(data.tuples))
         batch = Batches(data, loss, TrainingSettings(batch_size=size, pairs=size)).batch(0, student.device)
         index, targets = batch.index, batch.targets
+    # In evaluation mode: a head's running statistics are not for this.
+    student.eval()
     prepared = []
     local = np.empty_like(index)
     for field in range(student.field_count):
@@ -322,7 +320,7 @@ def initialise_similarity(
 
     start = [one.detach().clone() for one in parameters]
     optimizer.step(closure)  # type: ignore[no-untyped-call]
-    if isinstance(terms[0], Calibration) and not terms[0].numbers()[0] > 0:
+    if isinstance(terms[0], CosineHead | Calibration) and not float(terms[0].scale.detach()) > 0:
         with torch.no_grad():
             torch._foreach_copy_(parameters, start)
     student.zero_grad(set_to_none=True)

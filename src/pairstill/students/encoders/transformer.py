@@ -39,11 +39,17 @@ class Keep:
 
     Attributes:
         tokens: How many (the paper's N or M); 1 with `first` is the CLS vector; with `all` the most that a text has.
-        take: `first`, `last` (of the valid tokens), `all`, or `mean`: one vector, the mean over all of them.
+        take: `first`, `last` (of the valid tokens), `all`, `mean`: one vector, the mean over all of them, or `weighted`: one
+            vector, their mean with learned weights (TwinBERT).
     """
 
     tokens: int
-    take: Literal["first", "last", "mean", "all"] = "first"
+    take: Literal["first", "last", "mean", "all", "weighted"] = "first"
+
+    @property
+    def pooled(self) -> bool:
+        """Whether one vector is made of all tokens."""
+        return self.take in ("mean", "weighted")
 
 
 class TransformerEncoder(nn.Module):
@@ -52,32 +58,45 @@ class TransformerEncoder(nn.Module):
     Args:
         model: The base without its pooler.
         similarity: Also keep the mean-pooled vector that the similarity skip needs.
+        weighted: Have the weights of the weighted mean; they start at zero, which is the plain mean.
     """
 
-    def __init__(self, model: nn.Module, similarity: bool = False) -> None:
+    def __init__(self, model: nn.Module, similarity: bool = False, weighted: bool = False) -> None:
         super().__init__()
         self.model = model
         self.similarity = similarity
         self.hidden_size: int = model.config.hidden_size  # type: ignore[assignment, union-attr]
+        self.pool = nn.Parameter(torch.zeros(self.hidden_size)) if weighted else None
 
     @classmethod
-    def from_base(cls, config: EncoderConfig, similarity: bool = False) -> TransformerEncoder:
+    def from_base(cls, config: EncoderConfig, similarity: bool = False, weighted: bool = False) -> TransformerEncoder:
         """Load the base's weights."""
-        return cls(load_encoder(config.base, config.layers, config.dropout, config.shape), similarity)
+        return cls(load_encoder(config.base, config.layers, config.dropout, config.shape), similarity, weighted)
 
     @classmethod
-    def from_saved(cls, model_config: dict[str, Any], similarity: bool = False) -> TransformerEncoder:
+    def from_saved(
+        cls, model_config: dict[str, Any], similarity: bool = False, weighted: bool = False
+    ) -> TransformerEncoder:
         """Build from a saved configuration; weights are loaded over it."""
-        return cls(encoder_from_config(model_config), similarity)
+        return cls(encoder_from_config(model_config), similarity, weighted)
 
     def model_config(self) -> dict[str, Any]:
         """The configuration that `from_saved` takes."""
         return saved_config(self.model.config)
 
+    def hidden_states(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """`(items, tokens)` ids to `(items, tokens, hidden)`, of which the first `lengths (items,)` are attended to."""
+        return self.run_layers(lengths, ids.shape[1], input_ids=ids)
+
+    def run_layers(self, lengths: Tensor, width: int, **inputs: Tensor) -> Tensor:
+        """The transformer's last hidden states of ids or of embedded tokens, named as `transformers` names them."""
+        hidden: Tensor = self.model(attention_mask=attention_mask(lengths, width), **inputs).last_hidden_state
+        return hidden
+
     def forward(
         self, ids: Tensor, lengths: Tensor, keep: Keep, attended: Tensor | None = None
     ) -> Representation[Tensor]:
-        """Encode `(items, tokens)` ids; returns vectors `(items, keep.tokens, hidden)`, zero past each length.
+        """Encode ids (see `hidden_states`); returns vectors `(items, keep.tokens, hidden)`, zero past each length.
 
         Args:
             ids: Padded on the right.
@@ -85,9 +104,12 @@ class TransformerEncoder(nn.Module):
             keep: What is returned; `all` gives as many columns as there are ids.
             attended: `(items,)` how many of the tokens others attend to; None means all valid ones.
         """
-        mask = attention_mask(lengths if attended is None else attended, ids.shape[1])
-        hidden = self.model(input_ids=ids, attention_mask=mask).last_hidden_state
+        hidden = self.hidden_states(ids, lengths if attended is None else attended)
         similarity = mean_pool(hidden, lengths) if self.similarity else None
+        if keep.take == "weighted" and self.pool is not None:
+            return Representation(
+                weighted_pool(hidden, lengths, self.pool)[:, None], torch.ones_like(lengths), similarity
+            )
         if keep.take == "mean":
             pooled = similarity if similarity is not None else mean_pool(hidden, lengths)
             return Representation(pooled[:, None], torch.ones_like(lengths))
@@ -114,6 +136,25 @@ def saved_config(config: Any) -> dict[str, Any]:
     values: dict[str, Any] = config.to_diff_dict()
     values["model_type"] = config.model_type
     return {name: value for name, value in values.items() if name not in ("_name_or_path", "architectures", "dtype")}
+
+
+def weighted_pool(hidden: Tensor, lengths: Tensor, weights: Tensor) -> Tensor:
+    """TwinBERT's weighted average: sum over i of softmax(a)_i h_i, with a_i = w . h_i, over the valid tokens.
+
+    The published a_i = w . h_i + b has a bias that the softmax takes out again.
+
+    Args:
+        hidden: `(rows, tokens, dim)`.
+        lengths: `(rows,)`.
+        weights: w, `(dim,)`.
+
+    Returns:
+        `(rows, dim)` float32.
+    """
+    padding = attention_mask(lengths, hidden.shape[1]) == 0
+    hidden = hidden.float()
+    shares = torch.softmax((hidden @ weights.float()).masked_fill(padding, -torch.inf), dim=1)
+    return (hidden * shares[:, :, None]).sum(dim=1)
 
 
 def transformer_multiply_adds(config: Any, length: float) -> float:
