@@ -14,6 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -97,14 +98,12 @@ def main() -> None:
     most = {"anonymous": 0, "mapped": 0, "page_cache": 0}
     began = time.perf_counter()
     inside = ["sh", "-c", f'echo $$ > {group.folder}/cgroup.procs; exec "$@"', "sh", *map(str, command)]
-    with subprocess.Popen(inside, stderr=subprocess.PIPE, text=True) as job:
-        os.set_blocking(job.stderr.fileno(), False)  # type: ignore[union-attr]
-        said = ""
+    with tempfile.TemporaryFile("w+") as log, subprocess.Popen(inside, stderr=log) as job:
         while job.poll() is None:
             most = {name: max(value, most[name]) for name, value in group.read().items()}
-            said += job.stderr.read() or ""  # type: ignore[union-attr]
             time.sleep(0.1)
-        said += job.stderr.read() or ""  # type: ignore[union-attr]
+        log.seek(0)
+        said = log.read()
     seconds, killed = time.perf_counter() - began, group.killed()
     group.folder.rmdir()
     summary = read_json(options.folder / "job" / "summary.json") if job.returncode == 0 else {}
