@@ -33,8 +33,9 @@ types: install
 imports: install
 	$(BIN)/lint-imports
 
+# One process a core, one thread each: small models gain nothing from more.
 unit: install
-	$(BIN)/python -m pytest -m 'not soak'
+	OMP_NUM_THREADS=1 TOKENIZERS_PARALLELISM=false $(BIN)/python -m pytest -m 'not soak' -n auto --maxprocesses 4 --dist loadfile
 
 soak: install
 	$(BIN)/python -m pytest -m soak
