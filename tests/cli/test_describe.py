@@ -171,7 +171,10 @@ BAD_FLAGS = {
     "unknown ending": (["note.xyz", *FLAGS], "note.xyz: the ending '.xyz' names no known format"),
     "compressed": (["note.csv.gz", *FLAGS], "note.csv.gz: the ending '.gz' names no known format"),
     "JSON": (["note.json", *FLAGS], "say so: --format jsonl"),
-    "unknown format": (["good.parquet", *FLAGS, "--format", "dataset"], "should be 'parquet', 'csv', 'tsv' or 'jsonl'"),
+    "unknown format": (
+        ["good.parquet", *FLAGS, "--format", "dataset"],
+        "should be 'parquet', 'csv', 'tsv', 'jsonl', 'qrels' or 'run'",
+    ),
     "no data": (FLAGS, "no data are given"),
     "two origins": (["good.parquet", "--dataset", "x", *FLAGS], "more than one way"),
     "no field": (["good.parquet"], "no --field is given"),

@@ -34,7 +34,7 @@ class Cell:
     @property
     def folder(self) -> str:
         """The name as a folder's name."""
-        return re.sub(r"[^A-Za-z0-9._+,=-]+", "-", self.name).strip("-.") or "cell"
+        return re.sub(r"[^A-Za-z0-9._+-]+", "-", self.name).strip("-.") or "cell"
 
 
 @dataclass(frozen=True)
