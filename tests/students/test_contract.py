@@ -17,11 +17,15 @@ from tiny import FAMILIES, WORDS, tiny_base
 
 PAIRS = [("w1 w2 w3", "w3"), ("w4", "w5 w6 w7 w8 w9 w10 w11"), ("w1 w2 w3", " ".join(WORDS)), ("", "w9")]
 SMALL_HEAD = {"intermediate": 24}
+WITHOUT_BASE = ("bert2dnn",)
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert-dot": ("bert-dot", {}),
     "bert-dot on CLS, projected": ("bert-dot", {"pooling": "cls", "projection": 8, "scaled": False}),
     "colbert": ("colbert", {}),
     "colbert, short": ("colbert", {"projection": 8, "projection_bias": False, "normalise": True, "query_length": 12, "attend_to_masks": False}),
+    "bert2dnn": ("bert2dnn", {"encoder": {"minimum_count": 1}}),
+    "bert2dnn on one bag": ("bert2dnn", {"bag": "union", "combiner": "mean", "encoder": {"hash_buckets": 50, "shared": False}}),
+    "bert2dnn of three for classes": ("bert2dnn", {"field_count": 3, "outputs": 3, "combiner": "sum", "encoder": {"minimum_count": 1}}),
     "cross-encoder": ("cross-encoder", {"encoder": {"max_lengths": [20]}}),
     "cross-encoder of three": ("cross-encoder", {"encoder": {"max_lengths": [24]}, "field_count": 3}),
     "cross-encoder for classes": ("cross-encoder", {"encoder": {"max_lengths": [20]}, "outputs": 3}),
@@ -70,7 +74,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 def build(base: Path, case: str) -> Student:
     name, values = CASES[case]
-    values = {**values, "encoder": {"max_lengths": [16], **values.get("encoder", {}), "base": str(base)}}
+    start = {} if name in WITHOUT_BASE else {"base": str(base)}
+    values = {**values, "encoder": {"max_lengths": [16], **values.get("encoder", {}), **start}}
     torch.manual_seed(1)
     student = make_student(name, parse_config(name, values), [WORDS] * values.get("field_count", 2))
     with torch.no_grad():
@@ -209,7 +214,7 @@ def test_multiply_adds_are_those_of_the_paper(base: Path) -> None:
         ("dipair-tsf", {"head": {"layers": "many"}}, "'head.layers' of 'dipair-tsf' is 'many'"),
         ("dipair-tsf", {"keep": [4, 4, 4]}, "keep has 3 values"),
         ("dipair-tsf", {"projection": 9, "head": {"attention_heads": 2}}, "do not divide"),
-        ("dipair-tfs", {}, "cross-encoder, de-cos"),
+        ("dipair-tfs", {}, "bert2dnn, colbert, cross-encoder, de-cos"),
         ("de-ffnn", {"encoder": {"layers": 9}}, "has 3 layers, 9 were asked for"),
         ("de-ffnn", {"encoder": {"base": "/no/such/folder"}}, "does not exist"),
         ("de-cos", {"encoder": {"max_lengths": [200]}}, "maximum length is 200 tokens. Expected: 3 to 160"),

@@ -12,7 +12,7 @@ def distill(
     student: Annotated[
         str,
         typer.Option(
-            help="bert-dot, colbert, cross-encoder, de-cos, de-ffnn, dipair-ffnn, dipair-tsf, poly-encoder, prettr, tk, "
+            help="bert-dot, bert2dnn, colbert, cross-encoder, de-cos, de-ffnn, dipair-ffnn, dipair-tsf, poly-encoder, prettr, tk, "
             "twinbert-cos or twinbert-res."
         ),
     ],

@@ -21,6 +21,7 @@ from pairstill.metrics.graded import kendall
 from pairstill.representation import Representation
 from pairstill.scoring.fast_head import FastHead, has_fast_form
 from pairstill.students.base import Student
+from pairstill.students.heads.bag import BagHead, bag_scale
 from pairstill.students.heads.base import Head
 from pairstill.students.heads.cosine import CosineHead
 from pairstill.students.heads.feed_forward import FeedForwardHead, FeedForwardHeadConfig
@@ -67,6 +68,7 @@ def named_setting(name: str, items: int = 4096, seed: int = 0) -> HeadSetting:
     Args:
         name: `p2t` or `q2p`: DiPair's transformer heads (4 + 12 vectors of 128, 4 + 8 of 256). `dipair-ffnn`: the
             feed-forward head on p2t's vectors. `de-ffnn`, `de-cos`, `twinbert-res`: the heads over one vector of 384.
+            `bert2dnn`: its head over a bag of 64 a field.
         items: Per field.
         seed: Of weights and vectors.
 
@@ -75,7 +77,7 @@ def named_setting(name: str, items: int = 4096, seed: int = 0) -> HeadSetting:
     """
     shapes: dict[str, tuple[int, int, int]] = {
         "p2t": (4, 12, 128), "q2p": (4, 8, 256), "dipair-ffnn": (4, 12, 128), "de-ffnn": (1, 1, 384), "de-cos": (1, 1, 384),
-        "twinbert-res": (1, 1, 384),
+        "twinbert-res": (1, 1, 384), "bert2dnn": (1, 1, 64),
     }  # fmt: skip
     left, right, dim = shapes[name]
     torch.manual_seed(seed)
@@ -86,17 +88,20 @@ def named_setting(name: str, items: int = 4096, seed: int = 0) -> HeadSetting:
         head = CosineHead(dim)
     elif name == "twinbert-res":
         head = ResidualHead(ResidualHeadConfig(), dim, 2, 1)
+    elif name == "bert2dnn":
+        head = BagHead(FeedForwardHeadConfig((1024, 512, 128, 64)), "sqrtn", False, dim, 2, 1)
     else:
         head = FeedForwardHead(FeedForwardHeadConfig(), [(left, dim), (right, dim)], 1)
     generator = np.random.default_rng(seed)
     blocks: list[Representation[np.ndarray]] = []
     for slots in (left, right):
         vectors = generator.standard_normal((items, slots, dim), dtype=np.float32)
-        blocks.append(Representation(vectors, np.full(items, slots, dtype=np.int64)))
+        counts = np.full((items, 1), 16, dtype=np.float32) if isinstance(head, BagHead) else None
+        blocks.append(Representation(vectors, np.full(items, slots, dtype=np.int64), scalars=counts))
     return HeadSetting(name, head.eval(), tuple(blocks), head.multiply_adds_per_pair())
 
 
-NAMED_SETTINGS = ("p2t", "q2p", "dipair-ffnn", "de-ffnn", "de-cos", "twinbert-res")
+NAMED_SETTINGS = ("p2t", "q2p", "dipair-ffnn", "de-ffnn", "de-cos", "twinbert-res", "bert2dnn")
 
 
 def matrix_peak(precision: str, seconds: float = 2.0) -> float:
@@ -243,6 +248,21 @@ def _plain(setting: HeadSetting) -> Callable[[Tensor], Tensor]:
             return head.output(hidden[:, 0])  # type: ignore[no-any-return]
 
         return transformer
+    if isinstance(head, BagHead):
+        counts = [torch.from_numpy(one.scalars)[:, 0] for one in setting.items if one.scalars is not None]
+        weights: list[nn.Linear] = list(head.first)  # type: ignore[arg-type]
+        whole = torch.cat([one.weight for one in weights], dim=1)
+
+        def bags(index: Tensor) -> Tensor:
+            sums = torch.stack([one[index[:, field], 0] for field, one in enumerate(vectors)], dim=1)
+            sizes = torch.stack([one[index[:, field]] for field, one in enumerate(counts)], dim=1)
+            if head.union:
+                sums, sizes = sums.sum(dim=1, keepdim=True), sizes.sum(dim=1, keepdim=True)
+            joined = (sums * bag_scale(sizes, head.combiner)[:, :, None]).flatten(1)
+            first = torch.nn.functional.linear(joined, whole, weights[0].bias)
+            return head.output(head.hidden(head.activation(first)))  # type: ignore[no-any-return]
+
+        return bags
     if isinstance(head, FeedForwardHead):
         first_layer: list[nn.Linear] = list(head.first)  # type: ignore[arg-type]
         weight = torch.cat([one.weight for one in first_layer], dim=1)

@@ -13,6 +13,7 @@ from torch import nn
 from pairstill.errors import InputError
 from pairstill.representation import Representation
 from pairstill.scoring import kernels
+from pairstill.scoring.fast_heads.bag import FastBagHead
 from pairstill.scoring.fast_heads.cosine import FastCosineHead, normalised
 from pairstill.scoring.fast_heads.dot import FastDotHead
 from pairstill.scoring.fast_heads.feed_forward import FastFeedForwardHead
@@ -20,6 +21,7 @@ from pairstill.scoring.fast_heads.residual import FastResidualHead
 from pairstill.scoring.fast_heads.tokens import TOKEN_HEADS, fast_token_head
 from pairstill.scoring.fast_heads.transformer import FastTransformerHead
 from pairstill.students.base import Student
+from pairstill.students.heads.bag import BagHead
 from pairstill.students.heads.base import Head
 from pairstill.students.heads.cosine import CosineHead
 from pairstill.students.heads.dot import DotHead
@@ -87,6 +89,8 @@ class FastHead:
         with torch.inference_mode():
             if isinstance(head, TransformerHead):
                 self.head = FastTransformerHead(head, self.dtype, precision == "int8")
+            elif isinstance(head, BagHead):
+                self.head = FastBagHead(head, self.dtype)
             elif isinstance(head, FeedForwardHead):
                 self.head = FastFeedForwardHead(head, self.dtype)
             elif isinstance(head, CosineHead):
@@ -129,7 +133,9 @@ class FastHead:
         if len(lengths) and int(lengths.min()) < 1:
             raise InputError(f"the item {int(lengths.argmin())} of the block keeps no token")
         with torch.inference_mode():
-            prepared = self.head.prepare(field, representation.vectors, lengths)
+            # Of a bag, which is one vector, the head reads how many n-grams are in it.
+            counts = lengths if representation.scalars is None else representation.scalars[:, 0]
+            prepared = self.head.prepare(field, representation.vectors, counts)
             if self.scales is None:
                 return FastPrepared(prepared, None)
             vector = (

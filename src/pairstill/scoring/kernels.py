@@ -346,6 +346,28 @@ def max_rows(parts: Any, index: Any, out: Any) -> None:
 
 
 @numba.njit(fastmath=_FAST, **_OPTIONS)
+def add_scaled_rows(parts: Any, scales: Any, index: Any, bias: Any, activation: int, out: Any) -> None:
+    """As `add_rows`, the sum times `scales (pairs,)`, plus `bias (width,)`."""
+    width = out.shape[1]
+    total = np.empty(width, np.float32)
+    part = np.empty(width, np.float32)
+    total_bits, part_bits = total.view(np.uint32), part.view(np.uint32)
+    for pair in range(index.shape[0]):
+        widen(parts[0][index[pair, 0]], total, total_bits)
+        for field in range(1, len(parts)):
+            widen(parts[field][index[pair, field]], part, part_bits)
+            for place in range(width):
+                total[place] += part[place]
+        scale = scales[pair]
+        for place in range(width):
+            total[place] = total[place] * scale + bias[place]
+        if activation == 1:
+            for place in range(width):
+                total[place] = max(total[place], np.float32(0))
+        narrow(total, total_bits, out[pair])
+
+
+@numba.njit(fastmath=_FAST, **_OPTIONS)
 def quantise_rows(rows: Any, step: float, zero: float, out: Any) -> None:
     """Unsigned 8-bit integers, nearest to `rows (rows, dim)` / step + zero, cut at 0 and 255."""
     values = np.empty(rows.shape[1], np.float32)

@@ -1,6 +1,7 @@
 """Models that score a tuple in three steps: `encode`, `prepare`, `score`."""
 
 from pairstill.students.base import Prepared, Student
+from pairstill.students.bert2dnn import BERT2DNN, BERT2DNNConfig
 from pairstill.students.bert_dot import BERTDot, BERTDotConfig
 from pairstill.students.colbert import ColBERT, ColBERTConfig
 from pairstill.students.cross_encoder import CrossEncoder, CrossEncoderConfig
@@ -16,8 +17,10 @@ from pairstill.students.twinbert_cos import TwinBERTCos, TwinBERTCosConfig
 from pairstill.students.twinbert_res import TwinBERTRes, TwinBERTResConfig
 
 __all__ = [
+    "BERT2DNN",
     "DEFFNN",
     "TK",
+    "BERT2DNNConfig",
     "BERTDot",
     "BERTDotConfig",
     "ColBERT",

@@ -14,6 +14,7 @@ from pairstill import __version__
 from pairstill.errors import ArtefactError, InputError
 from pairstill.files import fingerprint_file, read_json, write_atomic, write_json, write_text
 from pairstill.students.base import Corpus, Student
+from pairstill.students.bert2dnn import BERT2DNN
 from pairstill.students.bert_dot import BERTDot
 from pairstill.students.colbert import ColBERT
 from pairstill.students.cross_encoder import CrossEncoder
@@ -31,6 +32,7 @@ FORMAT, FORMAT_VERSION = "pairstill/student", 1
 ARCHITECTURES: dict[str, type[Any]] = {
     one.name: one
     for one in (
+        BERT2DNN,
         BERTDot,
         ColBERT,
         CrossEncoder,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +29,20 @@ class Checkpoint:
         self.folder = folder
 
     def save(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None, state: dict[str, Any]
+        self,
+        model: nn.Module,
+        optimizers: Sequence[torch.optim.Optimizer],
+        average: WeightAverage | None,
+        state: dict[str, Any],
     ) -> None:
-        """Write weights, the optimiser's moments, the average, random states and `state` (plain JSON values)."""
+        """Write weights, the optimisers' moments, the average, random states and `state` (plain JSON values)."""
         name = f"step-{state['step']:09d}"
         target = self.folder / name
         target.mkdir(parents=True, exist_ok=True)
         tensors = {f"model.{key}": value for key, value in model.state_dict().items()}
-        for group in optimizer.param_groups:
-            for number, parameter in zip(group["numbers"], group["params"], strict=True):
-                for key, value in optimizer.state.get(parameter, {}).items():
-                    tensors[f"optimizer.{number}.{key}"] = value
+        for optimizer, number, parameter in _numbered(optimizers):
+            for key, value in optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{number}.{key}"] = value
         if average is not None:
             tensors |= {f"average.{key}": value for key, value in average.state().items()}
         tensors["random.torch"] = torch.get_rng_state()
@@ -50,7 +54,7 @@ class Checkpoint:
                 shutil.rmtree(other, ignore_errors=True)
 
     def load(
-        self, model: nn.Module, optimizer: torch.optim.Optimizer, average: WeightAverage | None
+        self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], average: WeightAverage | None
     ) -> dict[str, Any] | None:
         """Restore everything; returns `state`, or None where there is no checkpoint.
 
@@ -69,16 +73,15 @@ class Checkpoint:
             )
         tensors = load_file(path)
         model.load_state_dict({key[6:]: value for key, value in tensors.items() if key.startswith("model.")})
-        for group in optimizer.param_groups:
-            for number, parameter in zip(group["numbers"], group["params"], strict=True):
-                prefix = f"optimizer.{number}."
-                found: dict[str, Tensor] = {
-                    key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)
+        for optimizer, number, parameter in _numbered(optimizers):
+            prefix = f"optimizer.{number}."
+            found: dict[str, Tensor] = {
+                key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)
+            }
+            if found:
+                optimizer.state[parameter] = {
+                    key: value if key == "step" else value.to(parameter.device) for key, value in found.items()
                 }
-                if found:
-                    optimizer.state[parameter] = {
-                        key: value if key == "step" else value.to(parameter.device) for key, value in found.items()
-                    }
         if average is not None:
             average.load({key[8:]: value for key, value in tensors.items() if key.startswith("average.")})
         torch.set_rng_state(tensors["random.torch"])
@@ -88,3 +91,13 @@ class Checkpoint:
     def remove(self) -> None:
         """Delete it: the training is finished."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _numbered(
+    optimizers: Sequence[torch.optim.Optimizer],
+) -> Iterator[tuple[torch.optim.Optimizer, int, nn.Parameter]]:
+    """Every trained parameter with its optimiser and number."""
+    for optimizer in optimizers:
+        for group in optimizer.param_groups:
+            for number, parameter in zip(group["numbers"], group["params"], strict=True):
+                yield optimizer, number, parameter

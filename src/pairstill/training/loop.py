@@ -26,6 +26,7 @@ from pairstill.training.batches import Batches
 from pairstill.training.checkpoint import Checkpoint
 from pairstill.training.data import TrainingData
 from pairstill.training.identity import check_identity
+from pairstill.training.row_updates import RowAdam, RowGradients, clip_gradients, row_tables
 from pairstill.training.schedule import warmup_and_decay
 from pairstill.training.settings import TrainingSettings
 from pairstill.training.sources import ItemSource, TupleScorer
@@ -105,13 +106,18 @@ def fit(
     trained = _freeze(student, settings)
     scorer = TupleScorer(student, sources)
     looker = TupleScorer(student, validation_sources or sources)
-    optimizer = torch.optim.AdamW(
-        _groups(student, trained, settings), betas=settings.betas, eps=settings.epsilon, fused=True
-    )
-    average = None if settings.average_decay is None else WeightAverage(trained, settings.average_decay)
+    alone = accelerator is None or accelerator.num_processes == 1
+    rows = RowGradients(row_tables(student))
+    if rows.tables and not alone:
+        raise InputError(
+            f"the tables of a {student.name} are updated row by row, by one process",
+            fix="Train it with one process; it needs no more",
+        )
+    optimizers = _optimizers(student, trained, rows.tables, settings)
+    average = None if settings.average_decay is None else WeightAverage(trained, settings.average_decay, rows.tables)
     checkpoint = Checkpoint(folder / "checkpoint")
     torch.manual_seed(settings.seed)
-    state = checkpoint.load(student, optimizer, average) or {
+    state = checkpoint.load(student, optimizers, average) or {
         "step": 0, "best": None, "best_step": 0, "since": 0, "seconds": 0.0, "texts": 0, "history": [], "losses": [],
     }  # fmt: skip
     stepper = _distributed(scorer, accelerator)
@@ -120,7 +126,6 @@ def fit(
         for module in student.encoder_modules():
             module.eval()
 
-    alone = accelerator is None or accelerator.num_processes == 1
     processes = (1, 0) if alone else (accelerator.num_processes, accelerator.process_index)
     batches, steps = Batches(data, loss, settings, *processes), settings.steps
     every = max(1, (settings.evaluate_every or max(settings.pairs // 10, 1)) // settings.batch_size)
@@ -129,8 +134,9 @@ def fit(
         step = state["step"]
         batch = batches.batch(step, student.device)
         rate = warmup_and_decay(step, steps, settings.warmup)
-        for group in optimizer.param_groups:
-            group["lr"] = group["peak"] * rate
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * rate
         with precision_context(settings.precision, student.device.type):
             logits = stepper(batch.index)
         value = loss(logits, batch.targets, batch.whole) * batch.share
@@ -140,10 +146,14 @@ def fit(
                 fix="Lower the learning rates",
             )
         torch.autograd.backward(value)
+        rows.merge()
         if settings.clip is not None:
-            nn.utils.clip_grad_norm_(trained, settings.clip)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+            clip_gradients(trained, settings.clip)
+        if average is not None:
+            average.before_update()
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         state["step"] = step + 1
         if average is not None:
             average.update(step + 1)
@@ -161,7 +171,7 @@ def fit(
                     module.eval()
         state["seconds"] = time.perf_counter() - began
         if main and time.perf_counter() - saved > settings.checkpoint_every_s:
-            checkpoint.save(student, optimizer, average, state)
+            checkpoint.save(student, optimizers, average, state)
             saved = time.perf_counter()
         if main and progress is not None:
             progress(min(state["step"] * settings.batch_size, settings.pairs), settings.pairs)
@@ -229,17 +239,36 @@ def _freeze(student: Student, settings: TrainingSettings) -> list[nn.Parameter]:
     return [one for one in student.parameters() if one.requires_grad]
 
 
-def _groups(student: Student, trained: Sequence[nn.Parameter], settings: TrainingSettings) -> list[dict[str, Any]]:
-    """Parameter groups: new or old, with weight decay (matrices) or without."""
-    new = {id(one) for one in student.new_parameters()} if student.encoder_modules() else set()
-    groups: dict[tuple[bool, bool], dict[str, Any]] = {}
+def _optimizers(
+    student: Student, trained: Sequence[nn.Parameter], tables: Sequence[nn.Parameter], settings: TrainingSettings
+) -> list[torch.optim.Optimizer]:
+    """AdamW, and for tables that are updated row by row an Adam that does so."""
+    by_row = {id(one) for one in tables}
+    groups = _groups(student, trained, by_row, settings)
+    dense = [group for group in groups if id(group["params"][0]) not in by_row]
+    lazy = [group for group in groups if id(group["params"][0]) in by_row]
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(dense, betas=settings.betas, eps=settings.epsilon, fused=True)
+    ]
+    return [*optimizers, RowAdam(lazy, settings.betas)] if lazy else optimizers
+
+
+def _groups(
+    student: Student, trained: Sequence[nn.Parameter], by_row: set[int], settings: TrainingSettings
+) -> list[dict[str, Any]]:
+    """Parameter groups: new or old, with weight decay (matrices) or without, updated row by row or not."""
+    # A cross-encoder has no encoder of its own, but all of it comes from the base; without a base all is new.
+    from_base = student.transformers() and not student.encoder_modules()
+    new = set() if from_base else {id(one) for one in student.new_parameters()}
+    groups: dict[tuple[bool, bool, bool], dict[str, Any]] = {}
     for number, parameter in enumerate(trained):
-        key = (id(parameter) in new, parameter.ndim > 1)
+        key = (id(parameter) in new, parameter.ndim > 1, id(parameter) in by_row)
         peak = (
             settings.learning_rate
             if key[0] or settings.encoder_learning_rate is None
             else settings.encoder_learning_rate
         )
+        peak *= settings.table_rate if key[2] else 1.0
         group = groups.setdefault(
             key, {"params": [], "numbers": [], "peak": peak, "lr": 0.0, "weight_decay": settings.weight_decay * key[1]}
         )
@@ -271,13 +300,13 @@ def _identity(
     settings: TrainingSettings,
     validation: Validation | None,
 ) -> dict[str, Any]:
-    timing = {"checkpoint_every_s", "log_every"}
+    without = {"checkpoint_every_s", "log_every"} | (set() if row_tables(student) else {"table_rate"})
     return {
         "architecture": student.name,
         "config": fingerprint_json(asdict(student.config)),
         "data": data.fingerprint(),
         "texts": data.tuple_set,
         "loss": loss.description(),
-        "settings": {key: value for key, value in asdict(settings).items() if key not in timing},
+        "settings": {key: value for key, value in asdict(settings).items() if key not in without},
         "validation": None if validation is None else [validation.name, TrainingData(validation.tuples).fingerprint()],
     }

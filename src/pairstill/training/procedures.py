@@ -19,9 +19,9 @@ from pairstill.losses import DistillationLoss, Loss
 from pairstill.representation import Representation
 from pairstill.store import RepresentationStore, write_store
 from pairstill.students import CrossEncoder, Student
-from pairstill.students.dual_encoder import DualEncoder
 from pairstill.students.heads.calibration import Calibration
 from pairstill.students.heads.cosine import CosineHead
+from pairstill.students.heads.similarity_skip import SimilaritySkip
 from pairstill.students.persistence import state_fingerprint
 from pairstill.training.batches import Batches
 from pairstill.training.data import TrainingData, items_of
@@ -155,8 +155,7 @@ def distil(
     folder.mkdir(parents=True, exist_ok=True)
     first: FitResult | None = None
     before: dict[str, torch.Tensor] | None = None
-    if isinstance(student, DualEncoder):
-        initialise_similarity(student, tuple_set, data, loss)
+    initialise_similarity(student, tuple_set, data, loss)
     if plan.stage1 is not None and student.encoder_modules():
         stored = folder / "encoder-outputs"
         with accelerator.main_process_first() if accelerator is not None else contextlib.nullcontext():
@@ -277,17 +276,16 @@ def encoder_fingerprint(student: Student, field: int, items: np.ndarray | None =
 
 
 def initialise_similarity(
-    student: DualEncoder, tuple_set: TupleSet, data: TrainingData, loss: Loss, sample: int = 1024
+    student: Student, tuple_set: TupleSet, data: TrainingData, loss: Loss, sample: int = 1024
 ) -> None:
     """Fit scale and bias of the cosine (the skip's, or the cosine head's) to a sample, by a few Newton-like steps.
 
     A learning rate that suits a network moves two numbers far too slowly, and a wrong scale makes the head learn to undo it.
     A similarity whose encoders know nothing yet may fit better upside down; it keeps its start, so that near stays relevant.
     """
-    terms: list[torch.nn.Module] = [student.skip] if student.skip is not None else []
-    if isinstance(student.head, CosineHead):
-        terms = [student.head]
-    calibration = getattr(student.head, "calibration", None)
+    parts = student.scoring_head()
+    terms: list[torch.nn.Module] = [one for one in parts or () if isinstance(one, SimilaritySkip | CosineHead)]
+    calibration = getattr(parts[0], "calibration", None) if parts else None
     if isinstance(calibration, Calibration):
         terms = [calibration]
     if not terms:

@@ -17,6 +17,8 @@ class TrainingSettings:
         batch_size: Tuples of a step, over all processes together.
         learning_rate: Of newly added parameters.
         encoder_learning_rate: Of parameters that come from the base; None freezes them (stage 1).
+        table_rate: Learning rate of tables that are updated row by row, as a multiple of `learning_rate`: a row is read in
+            few of the steps.
         warmup: Share of the steps over which the rate rises from 0; it falls linearly to 0 afterwards.
         weight_decay: AdamW's, on matrices alone.
         average_decay: Look at, and keep, the running mean of the weights with this decay; None takes the last step's.
@@ -37,6 +39,7 @@ class TrainingSettings:
     batch_size: int = 128
     learning_rate: float = 1e-3
     encoder_learning_rate: float | None = 5e-5
+    table_rate: float = 10.0
     warmup: float = 0.06
     weight_decay: float = 0.01
     average_decay: float | None = None
@@ -56,7 +59,15 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"the training's {name} is {value}", expected="1 or more")
-        for name in ("learning_rate", "encoder_learning_rate", "weight_decay", "clip", "epsilon", "checkpoint_every_s"):
+        for name in (
+            "learning_rate",
+            "encoder_learning_rate",
+            "table_rate",
+            "weight_decay",
+            "clip",
+            "epsilon",
+            "checkpoint_every_s",
+        ):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise InputError(f"the training's {name} is {value}", expected="a number of 0 or more")

@@ -104,7 +104,7 @@ def fit_steps(
     )  # fmt: skip
     checkpoint = Checkpoint(folder / "checkpoint")
     torch.manual_seed(settings.seed)
-    state = checkpoint.load(model, optimizer, None)
+    state = checkpoint.load(model, [optimizer], None)
     if state is None:
         model.eval()
         state = {
@@ -136,7 +136,7 @@ def fit_steps(
             _look(objective, state, settings, folder, began)
         state["seconds"] = time.perf_counter() - began
         if time.perf_counter() - saved > settings.checkpoint_every_s:
-            checkpoint.save(model, optimizer, None, state)
+            checkpoint.save(model, [optimizer], None, state)
             saved = time.perf_counter()
         if progress is not None:
             progress(min(state["step"] * settings.batch_size, settings.pairs), settings.pairs)

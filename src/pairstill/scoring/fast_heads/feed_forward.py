@@ -32,7 +32,7 @@ class FastFeedForwardHead:
         dtype: float32 or bfloat16.
     """
 
-    prepared_type = PreparedPart
+    prepared_type: type[PreparedPart] = PreparedPart
 
     def __init__(self, head: FeedForwardHead, dtype: torch.dtype) -> None:
         self.head, self.dtype, self.slots = head, dtype, head.slots
@@ -49,26 +49,32 @@ class FastFeedForwardHead:
     def prepare(self, field: int, vectors: Tensor, lengths: Tensor) -> PreparedPart:
         """This field's part of the first layer, of `(items, tokens, dim)` vectors."""
         del lengths
-        flat = vectors.flatten(1)
-        out = torch.empty(len(flat), self.head.config.widths[0], dtype=self.dtype)
-        block = torch.zeros(ITEMS, flat.shape[1], dtype=self.dtype)
-        for start in range(0, len(flat), ITEMS):
-            part = flat[start : start + ITEMS]
-            block[: len(part)] = part
-            out[start : start + ITEMS] = self.first[field](block)[: len(part)]
-        return PreparedPart(as_array(out))
+        return PreparedPart(self._part(self.first[field], vectors.flatten(1)))
 
     def score(self, prepared: Sequence[PreparedPart], index: np.ndarray) -> np.ndarray:
         """Logits `(pairs, outputs)` of `index (pairs, fields)`, by one thread."""
-        parts = tuple(one.part for one in prepared)
         logits = np.empty((len(index), self.outputs), np.float32)
         rows = torch.zeros(PAIRS, self.head.config.widths[0], dtype=self.dtype)
         relu = self.activation == "relu"
         for start in range(0, len(index), PAIRS):
             part = index[start : start + PAIRS]
-            kernels.add_rows(parts, part, int(relu), as_array(rows))
+            self._first(prepared, part, relu, as_array(rows))
             values = rows if relu else activate(rows, self.activation)
             for layer in self.hidden:
                 values = layer(values)
             logits[start : start + PAIRS] = self.output(values)[: len(part)].float().numpy()
         return logits
+
+    def _part(self, layer: PackedLinear, flat: Tensor) -> np.ndarray:
+        """A layer of `(items, inside)`, in blocks of one shape."""
+        out = torch.empty(len(flat), self.head.config.widths[0], dtype=self.dtype)
+        block = torch.zeros(ITEMS, flat.shape[1], dtype=self.dtype)
+        for start in range(0, len(flat), ITEMS):
+            part = flat[start : start + ITEMS]
+            block[: len(part)] = part
+            out[start : start + ITEMS] = layer(block)[: len(part)]
+        return as_array(out)
+
+    def _first(self, prepared: Sequence[PreparedPart], index: np.ndarray, relu: bool, out: np.ndarray) -> None:
+        """The first layer of pairs, through ReLU where that is the activation."""
+        kernels.add_rows(tuple(one.part for one in prepared), index, int(relu), out)

@@ -1,0 +1,120 @@
+"""Tables of which a step reads few rows (embeddings of n-grams): their gradients, and an Adam that touches those rows alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from pairstill.errors import InputError
+from pairstill.training import row_kernels as kernels
+
+EPSILON = 1e-12
+"""Of the tables' Adam. Few tuples of a batch read a row, so its gradient may be a millionth of a dense weight's; an epsilon
+made for those would all but stop it."""
+
+
+def row_tables(module: nn.Module) -> list[nn.Parameter]:
+    """Parameters whose gradients hold only the rows that were read: those of `EmbeddingBag(sparse=True)`."""
+    bags = [one for one in module.modules() if isinstance(one, nn.EmbeddingBag) and one.sparse]
+    return [parameter for one in bags for parameter in one.parameters()]
+
+
+class RowGradients:
+    """Makes the gradients of tables into distinct, ascending rows, so that each row is updated once a step.
+
+    Args:
+        tables: Float32 parameters on the CPU.
+
+    Raises:
+        InputError: A table is elsewhere.
+    """
+
+    def __init__(self, tables: Sequence[nn.Parameter]) -> None:
+        self.tables = list(tables)
+        if any(one.device.type != "cpu" for one in self.tables):
+            raise InputError(
+                "tables of embeddings are updated row by row, which is done on a CPU", fix="Train on the CPU"
+            )
+        self._slots = [np.full(len(one), -1, dtype=np.int32) for one in self.tables]
+
+    def merge(self) -> None:
+        """Replace each table's gradient by one whose rows are distinct."""
+        for table, slots in zip(self.tables, self._slots, strict=True):
+            if table.grad is not None:
+                table.grad = _merged(table.grad, slots)
+
+
+class RowAdam(torch.optim.Optimizer):
+    """Adam on the rows that a step read; the moments of the others rest (as in `torch.optim.SparseAdam`).
+
+    One compiled pass over the rows, where `SparseAdam` makes a dozen. There is no weight decay: it would touch all rows.
+
+    Args:
+        groups: Parameter groups whose gradients come from `RowGradients.merge`.
+        betas: Decays of the moments.
+        epsilon: Added to the root of the second moment before its bias is corrected.
+    """
+
+    def __init__(self, groups: Sequence[dict[str, Any]], betas: tuple[float, float], epsilon: float = EPSILON) -> None:
+        super().__init__(groups, {"betas": betas, "eps": epsilon})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update the rows that have a gradient."""
+        del closure
+        for group in self.param_groups:
+            (beta_1, beta_2), rate = group["betas"], group["lr"]
+            for table in group["params"]:
+                if table.grad is None:
+                    continue
+                state = self.state[table]
+                if not state:
+                    state["step"] = torch.zeros(())
+                    state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(table), torch.zeros_like(table)
+                state["step"] += 1
+                number = float(state["step"])
+                corrected = rate * math.sqrt(1 - beta_2**number) / (1 - beta_1**number)
+                kernels.adam(
+                    rows_of(table), table.grad._values().numpy(), table.numpy(), state["exp_avg"].numpy(),
+                    state["exp_avg_sq"].numpy(), corrected, beta_1, beta_2, group["eps"],
+                )  # fmt: skip
+
+
+def rows_of(table: nn.Parameter) -> np.ndarray:
+    """The rows that a merged gradient has."""
+    if table.grad is None:
+        return np.empty(0, dtype=np.int64)
+    found: np.ndarray = table.grad._indices()[0].numpy()
+    return found
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], largest: float) -> None:
+    """Scale all gradients together so that their norm is at most `largest`; those of tables must be merged."""
+    nn.utils.clip_grad_norm_(
+        [_holder(one.grad) if one.grad is not None and one.grad.is_sparse else one for one in parameters], largest
+    )
+
+
+def _holder(gradient: Tensor) -> nn.Parameter:
+    """A parameter whose dense gradient is the memory of a sparse one's values."""
+    holder = nn.Parameter(gradient._values(), requires_grad=False)
+    holder.grad = gradient._values()
+    return holder
+
+
+def _merged(gradient: Tensor, slots: np.ndarray) -> Tensor:
+    ids, values = gradient._indices()[0].numpy(), gradient._values().numpy()
+    found = np.empty(len(ids), dtype=np.int64)
+    rows = np.sort(found[: kernels.distinct(ids, slots, found)])
+    slots[rows] = np.arange(len(rows), dtype=np.int32)
+    sums = np.zeros((len(rows), values.shape[1]), dtype=np.float32)
+    kernels.add_by_slot(ids, values, slots, sums)
+    slots[rows] = -1
+    return torch.sparse_coo_tensor(
+        torch.from_numpy(rows)[None], torch.from_numpy(sums), gradient.shape, is_coalesced=True, check_invariants=False
+    )
