@@ -299,8 +299,7 @@ def _built(faiss: Any, items: StoredVectors, settings: IndexSettings, progress: 
 def _searched(
     index: Any, structure: str, queries: np.ndarray, depth: int, effort: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    import faiss
-
+    faiss = import_faiss()
     if structure == "hnsw":
         parameters = faiss.SearchParametersHNSW(efSearch=max(effort, depth))
     else:
