@@ -3,7 +3,7 @@
 # usage: recipes/homedepot/run.sh DATA_FOLDER WORK_FOLDER [STAGE2_PAIRS] [STAGE1_PAIRS]
 # Every step resumes; run it again after an interruption.
 set -euo pipefail
-data=$1 work=$2 pairs=${3:-60000} first=${4:-200000}
+data=$1 work=$2 pairs=${3:-300000} first=${4:-200000}
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$work"
 sed "s#DATA#$(cd "$data" && pwd)#" "$here/source.yaml" > "$work/source.yaml"
@@ -14,7 +14,7 @@ sed "s#DATA#$(cd "$data" && pwd)#" "$here/source.yaml" > "$work/source.yaml"
 pairstill annotate --tuples "$work/mined" --teacher "$work/teacher" --split train --split transfer --out "$work/scores"
 for student in dipair-tsf de-ffnn dipair-ffnn de-cos cross-encoder; do
   [ -f "$work/$student/config.json" ] && continue
-  extra=(--new-learning-rate 6e-4)
+  extra=(--new-learning-rate 3e-4)
   case "$student" in
     cross-encoder) extra+=(--set encoder.layers=3 --learning-rate 1e-4) ;;
     de-cos) extra+=(--stages one) ;;
