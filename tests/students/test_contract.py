@@ -290,3 +290,11 @@ def test_the_card_stays_with_a_student_up_to_the_hub(
     assert load_student(tmp_path).push_to_hub("me/student", token="secret") == "https://hub/me/student"
     assert uploaded["README.md"] == "# A card\n\nWhat it was made of.\n"
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= set(uploaded)
+
+
+@pytest.mark.parametrize(
+    ("case", "pretrained"),
+    [("cross-encoder", True), ("prettr", True), ("twinbert-cos", True), ("twinbert-cos of tri-letters", False), ("tk", False), ("bert2dnn", False)],
+)  # fmt: skip
+def test_students_without_layers_of_a_base_say_so(base: Path, case: str, pretrained: bool) -> None:
+    assert build(base, case).pretrained is pretrained

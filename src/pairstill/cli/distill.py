@@ -69,7 +69,10 @@ def distill(
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Tuples of a step of stage 2.")] = 128,
     stage1_batch_size: Annotated[int, typer.Option(help="Tuples of a step of stage 1.")] = 256,
-    learning_rate: Annotated[float, typer.Option(help="Of the base's parameters in stage 2.")] = 1e-4,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option(help="Of the base's parameters in stage 2: 1e-4; of all, 1e-3, where there is no base."),
+    ] = None,
     new_learning_rate: Annotated[
         float | None, typer.Option(help="Of new parameters in stage 2; 3e-4, or the base's where they come from it.")
     ] = None,
@@ -161,6 +164,8 @@ def distill(
             average_decay=average_decay or None,
         )  # fmt: skip
 
+    if learning_rate is None:
+        learning_rate = 1e-4 if model.pretrained else 1e-3
     from_base = model.head_from_base or not model.encoder_modules()
     new_rate, first_rate = (
         given if given is not None else learning_rate if from_base else usual

@@ -135,6 +135,11 @@ class Student(nn.Module, CrossEncoderInterface):
 
         return AutoTokenizer.from_pretrained(str(folder))
 
+    @property
+    def pretrained(self) -> bool:
+        """Whether any of its layers come from a base; where none does, learning rates want to be higher."""
+        return bool(self.encoder_modules())
+
     def kept_vectors(self, field: int) -> int | None:
         """How many vectors every item keeps; None where it is as many as the text has tokens."""
         del field

@@ -127,6 +127,11 @@ class CrossEncoder(Student):
         del field
         return tokenize(self.tokenizer, texts, None, special_tokens=False)
 
+    @property
+    def pretrained(self) -> bool:
+        """Its transformer is the base's, and is the head."""
+        return True
+
     def encoder_modules(self) -> Sequence[nn.Module]:
         """None: everything depends on the whole tuple, so there is no stage 1."""
         return ()
