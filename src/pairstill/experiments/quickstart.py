@@ -48,7 +48,7 @@ class QuickstartPlan:
         QuickstartStudent("DE-FFNN", "de-ffnn", stage2_pairs=3_000),
         QuickstartStudent("DiPair-TSF", "dipair-tsf"),
         QuickstartStudent(
-            "small cross-encoder", "cross-encoder", settings=("encoder.layers=4",), stages="one", stage2_pairs=6_500
+            "small cross-encoder", "cross-encoder", settings=("encoder.layers=4",), stages="one", stage2_pairs=7_500
         ),
     )
     cost_seconds: float = 5.0
