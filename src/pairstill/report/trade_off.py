@@ -127,7 +127,7 @@ def trade_off_svg(comparison: Comparison, split: SplitResult, width: int = 860, 
     for tick in _powers(slow, fast):
         out += [
             line(x(tick), top, x(tick), bottom, "grid"),
-            text(x(tick), bottom + 17, f"{tick:,.4g}", "tick", "middle"),
+            text(x(tick), bottom + 17, f"{tick:,.10g}", "tick", "middle"),
         ]
     out += [line(left, bottom, right, bottom, "axis"), line(left, top, left, bottom, "axis")]
     short = title.replace("speed-up of the head per pair against the teacher", "speed-up against the teacher")
