@@ -67,6 +67,14 @@ class MemoryGroup:
         file = "memory.events" if self.second else "memory.oom_control"
         return int(re.findall(r"oom_kill (\d+)", (self.folder / file).read_text())[0])
 
+    def remove(self) -> None:
+        """Once the last process, such as one that tracks shared memory, has left it."""
+        for _ in range(100):
+            if not (self.folder / "cgroup.procs").read_text().strip():
+                break
+            time.sleep(0.1)
+        self.folder.rmdir()
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -105,7 +113,7 @@ def main() -> None:
         log.seek(0)
         said = log.read()
     seconds, killed = time.perf_counter() - began, group.killed()
-    group.folder.rmdir()
+    group.remove()
     summary = read_json(options.folder / "job" / "summary.json") if job.returncode == 0 else {}
     write_json(
         options.out,

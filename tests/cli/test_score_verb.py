@@ -115,6 +115,10 @@ def test_encode_score_and_plan(sample: Sample, tuple_set: TupleSet, tmp_path: Pa
             ("encode", "--field", "item", "--texts", "ITEMS", "--id", "id", "--text", "title", "--position", 2),
             "items.csv, row 4, column 'id': the id '1' comes twice, first in",
         ),
+        (
+            ("encode", "--field", "item", "--texts", "BLANK", "--id", "id", "--text", "title", "--position", 2),
+            "blank.csv, row 3, column 'title': the text is empty",
+        ),
         (("score", "--store", "query=x", "--workers", 0), "the number of workers is 0"),
         (("score", "--store", "query"), "--store 'query' cannot be read"),
         (("score", "--store", "query=x", "--ray-address", "auto"), "--ray-address is given without --engine ray"),
@@ -124,7 +128,9 @@ def test_mistakes_are_one_line_and_exit_code_2(
     sample: Sample, tmp_path: Path, arguments: tuple[object, ...], message: str
 ) -> None:
     (tmp_path / "items.csv").write_text("id,title\n1,w1\n2,w2\n1,w3\n")
-    verb, *rest = (tmp_path / "items.csv" if one == "ITEMS" else one for one in arguments)
+    (tmp_path / "blank.csv").write_text("id,title\n1,w1\n2, \n")
+    files = {"ITEMS": tmp_path / "items.csv", "BLANK": tmp_path / "blank.csv"}
+    verb, *rest = (files.get(one, one) for one in arguments)
     done = command(verb, "--student", sample.folder / "student", "--out", tmp_path / "out", *rest)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr

@@ -123,6 +123,10 @@ def items_from_file(
     for name in (id_column, *text_columns):
         for row in np.flatnonzero(np.asarray(pc.is_null(table.column(name)))):
             reasons.setdefault(int(row), (name, "the id is missing" if name == id_column else "the text is missing"))
+    trimmed = [pc.utf8_trim_whitespace(table.column(name).cast(pa.large_string())) for name in text_columns]
+    blank = np.logical_and.reduce([np.asarray(pc.fill_null(pc.equal(one, ""), False)) for one in trimmed])
+    for row in np.flatnonzero(blank):
+        reasons.setdefault(int(row), (text_columns[0], "the text is empty"))
     codes = np.asarray(pc.fill_null(pc.dictionary_encode(ids).combine_chunks().indices, -1))
     order = np.argsort(codes, kind="stable")
     repeats = order[1:][(codes[order][1:] == codes[order][:-1]) & (codes[order][1:] >= 0)]

@@ -48,11 +48,12 @@ class Sizes:
             workers: Number of processes.
             base: Bytes of a process that has loaded the student, with nothing prepared.
         """
-        each = base + self.worker_bytes
+        whole = (workers + 1) * base + workers * self.worker_bytes
         return (
-            f"memory: at most {_gigabytes(workers * each)} ({workers} workers of {_gigabytes(base)} for Python, PyTorch and the "
-            f"head, {_gigabytes(self.tile_bytes)} of prepared items, {_gigabytes(self.worker_bytes - self.tile_bytes)} of pairs); "
-            "mapped pages of the stores come on top and can be taken back at any time"
+            f"memory: at most {_gigabytes(whole)} (this process and its workers, {workers}, take {_gigabytes(base)} each for Python, "
+            f"PyTorch and the head; a worker {_gigabytes(self.tile_bytes)} of prepared items and "
+            f"{_gigabytes(self.worker_bytes - self.tile_bytes)} of pairs); mapped pages of the stores come on top and can be taken "
+            "back at any time"
         )
 
 
