@@ -110,7 +110,7 @@ def lambda_loss(s: Tensor, t: Targets, scheme: str, sigma: float, mu: float, tem
     for group in members(t.groups):
         group = [one for one in group if not math.isnan(y[one])]
         ideal = sum(
-            (2**one - 1) / discount(place + 1) for place, one in enumerate(sorted((y[k] for k in group), reverse=True))
+            math.expm1(one * math.log(2)) / discount(place + 1) for place, one in enumerate(sorted((y[k] for k in group), reverse=True))
         )
         ranking = sorted(group, key=lambda one: -float(s[one].detach()))
         rank = {one: place + 1 for place, one in enumerate(ranking)}
@@ -121,7 +121,7 @@ def lambda_loss(s: Tensor, t: Targets, scheme: str, sigma: float, mu: float, tem
                 apart = abs(rank[i] - rank[j])
                 delta = abs(1 / discount(apart) - 1 / discount(apart + 1))
                 rho = abs(1 / discount(rank[i]) - 1 / discount(rank[j]))
-                gain = abs((2 ** y[i] - 1) - (2 ** y[j] - 1)) / ideal
+                gain = abs(math.expm1(float(y[i]) * math.log(2)) - math.expm1(float(y[j]) * math.log(2))) / ideal
                 weight = {"ndcg-loss2": delta, "lambdarank": rho, "ndcg-loss2++": rho + mu * delta}[scheme]
                 term = term + weight * gain * log1p_exp(-sigma * (s[i] - s[j])) / math.log(2)
         if any_pair:

@@ -102,10 +102,10 @@ class LambdaLoss(OrderedLoss):
         """Which i is better than which j, and w_ij, both `(lists, longest, longest)`."""
         order = torch.argsort(scores.masked_fill(~mask, float("-inf")), dim=1, descending=True, stable=True)
         ranks = torch.argsort(order, dim=1, stable=True) + 1
-        gains = (torch.exp2(relevance) - 1).masked_fill(~mask, 0)
+        gains = torch.expm1(relevance * math.log(2)).masked_fill(~mask, 0)
         discounts = torch.log2(1 + torch.arange(1, scores.shape[1] + 2, device=scores.device, dtype=scores.dtype))
         ideal = (gains.sort(dim=1, descending=True).values / discounts[: scores.shape[1]]).sum(dim=1)
-        gains = gains / ideal.clamp(min=1e-12)[:, None]
+        gains = gains / ideal.clamp(min=torch.finfo(ideal.dtype).tiny)[:, None]
         better = (relevance[:, :, None] > relevance[:, None, :]) & mask[:, :, None] & mask[:, None, :]
         distance = (ranks[:, :, None] - ranks[:, None, :]).abs().clamp(min=1)
         second = (1 / discounts[distance - 1] - 1 / discounts[distance]).abs()
