@@ -21,12 +21,14 @@ from pairstill.serving.errors import ServiceError, error_response, from_library,
 from pairstill.serving.guard import Guard
 from pairstill.serving.json_route import JsonRoute, json_response
 from pairstill.serving.models import Version
+from pairstill.serving.page.routes import PAGE_PATHS, page_router
 from pairstill.serving.service import Service
 from pairstill.serving.settings import ServeSettings, is_loopback
 from pairstill.serving.text_embeddings_inference import text_embeddings_inference_router
 
 ERRORS: dict[int | str, dict[str, Any]] = {"4XX": {"model": schemas.ErrorBody}, 503: {"model": schemas.ErrorBody}}
-OPEN_PATHS = ("/health", "/ready")
+OPEN_PATHS = ("/health", "/ready", *PAGE_PATHS)
+"""Paths that need no key; the page itself holds no data."""
 
 
 class Application:
@@ -50,7 +52,7 @@ class Application:
         )  # fmt: skip
         for router in (
             _scoring(self.service), _items(self.editing), _administration(self.service, self.editing),
-            _state(self.service), cohere_router(self.service), text_embeddings_inference_router(self.service),
+            _state(self.service), cohere_router(self.service), text_embeddings_inference_router(self.service), page_router(),
         ):  # fmt: skip
             api.include_router(router)
         api.add_exception_handler(ServiceError, _on_error)

@@ -20,6 +20,7 @@ from typing import Protocol
 
 import numpy as np
 
+from pairstill.errors import PairstillError
 from pairstill.serving.errors import ServiceError
 from pairstill.serving.settings import Limits
 
@@ -237,7 +238,8 @@ class Batcher:
                 for one in batch:
                     self._compute_batch([one])
                 return
-            _log_failure(error)
+            if not isinstance(error, PairstillError):
+                _log_failure(error)
             batch[0][0].failed = error
         took = time.monotonic() - began
         self._observer.batch(len(pieces), sum(piece.cost for piece in pieces), stage_s)

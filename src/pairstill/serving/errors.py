@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse
 
 from pairstill.errors import ArtefactError, PairstillError
 
-NAMES_SHOWN = 10
+NAMES_SHOWN, CHARACTERS_SHOWN = 10, 100
 
 
 class ServiceError(HTTPException):
@@ -87,7 +87,7 @@ def from_library(error: PairstillError) -> JSONResponse:
 
 def unknown_ids(ids: Sequence[str], field: str) -> ServiceError:
     """404 that names the first of the ids that are not stored."""
-    shown = ", ".join(repr(one) for one in ids[:NAMES_SHOWN])
+    shown = ", ".join(repr(one[:CHARACTERS_SHOWN]) for one in ids[:NAMES_SHOWN])
     more = f" and {len(ids) - NAMES_SHOWN} more" if len(ids) > NAMES_SHOWN else ""
     return ServiceError(
         404, f"unknown ids: {shown}{more}", field=field, expected="ids of items that are stored",

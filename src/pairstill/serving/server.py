@@ -14,10 +14,12 @@ from typing import Any
 
 import h11
 import uvicorn
+from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pairstill.errors import InputError, PairstillError
 from pairstill.serving.application import Application
+from pairstill.serving.errors import ServiceError
 from pairstill.serving.models import open_version
 from pairstill.serving.settings import ServeSettings
 
@@ -46,8 +48,8 @@ def serve(settings: ServeSettings, started: Callable[[str, float], None]) -> Non
         host, port = listener.getsockname()[:2]
         limits = settings.limits
         config = uvicorn.Config(
-            application, http=_protocol(limits.body_s), ws="none", loop="asyncio", lifespan="on", log_config=None,
-            log_level="error", access_log=False, server_header=False, limit_concurrency=limits.connections,
+            application, http=_protocol(limits.body_s, limits.connections), ws="none", loop="asyncio", lifespan="on", log_config=None,
+            log_level="error", access_log=False, server_header=False,
             timeout_graceful_shutdown=int(limits.timeout_s + STOP_S), timeout_keep_alive=30, proxy_headers=False,
         )  # fmt: skip
         sys.setswitchinterval(SWITCH_S)
@@ -113,14 +115,21 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def _protocol(head_s: float) -> type[H11Protocol]:
-    """HTTP/1.1 that closes a connection on which the head of a request does not arrive in time."""
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    refused = ServiceError(503, "too many connections are open", retry_after_s=1, fix="Ask again later", close=True)
+    await refused.response()(scope, receive, send)
+
+
+def _protocol(head_s: float, most_connections: int) -> type[H11Protocol]:
+    """HTTP/1.1 that refuses more than so many connections, and closes one on which a request's head does not arrive in time."""
 
     class Impatient(H11Protocol):
         _giving_up: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            if len(self.connections) > most_connections:
+                self.app = _refuse
             self._wait_for_head()
 
         def data_received(self, data: bytes) -> None:

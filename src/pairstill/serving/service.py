@@ -14,11 +14,11 @@ import numpy as np
 from pairstill.runtime import RuntimeStudent
 from pairstill.serving.batcher import Batcher, Work
 from pairstill.serving.errors import ServiceError, unknown_ids
-from pairstill.serving.snapshot import ItemSnapshot
 from pairstill.serving.models import Version
 from pairstill.serving.observability import Metrics
 from pairstill.serving.schemas import EncodeRequest, RankRequest, ScoreRequest, SearchRequest, TextOrId
 from pairstill.serving.settings import ServeSettings
+from pairstill.serving.snapshot import ItemSnapshot
 from pairstill.serving.work import TEXT_COST, Cells, Computer, EncodeWork, QueryCache, ScoreWork, SearchWork, pair_cost
 
 NO_ROWS = np.empty(0, np.int64)

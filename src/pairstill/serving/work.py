@@ -186,6 +186,8 @@ class Computer:
                 prepared.append(student.prepare(field, encoded))
         with self._stage("head"):
             logits = student.score(prepared, np.stack(columns, axis=1))
+        if not np.isfinite(logits).all():
+            raise FloatingPointError("a logit is no finite number")
         start = 0
         for work, piece in zip(works, pieces, strict=True):
             count = piece.stop - piece.start
