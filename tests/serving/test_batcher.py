@@ -16,6 +16,9 @@ from pairstill.serving.errors import ServiceError
 from pairstill.serving.settings import Limits
 
 
+SECRET = "what a client wrote"
+
+
 class Recorder:
     """Computes when it is let, and notes what it was given."""
 
@@ -31,7 +34,7 @@ class Recorder:
         assert self.go.wait(10)
         self.batches.append([(piece.work, piece.start, piece.stop) for piece in pieces])
         if any(piece.work in self.bad for piece in pieces):
-            raise ValueError("a secret text")
+            raise ValueError(SECRET)
         return {"head": 0.25}
 
     def batch(self, requests: int, pairs: int, stage_s: Mapping[str, float]) -> None:
@@ -159,7 +162,7 @@ def test_one_that_cannot_be_computed_takes_no_other_with_it(caplog: pytest.LogCa
 
     run(Limits(), story)
     assert "ValueError" in caplog.text
-    assert "secret" not in caplog.text
+    assert SECRET not in caplog.text
 
 
 def test_stopping_finishes_what_waits_and_refuses_more() -> None:
