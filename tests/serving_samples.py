@@ -1,104 +1,87 @@
-"""Exported students and stores to serve, and a service in a process of its own."""
+"""A student made of arithmetic, and stores of its items."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
-import httpx
 import numpy as np
-import pyarrow as pa
 
-from pairstill.export.onnx_folder import export_onnx
-from pairstill.files import write_parquet
-from pairstill.scoring.encode import encode_store
-from pairstill.students import Student
-from retrieval_samples import tiny_student
-from tiny import WORDS
+from pairstill.representation import Representation, Similarity
+from pairstill.serving.items import ItemStore
+from pairstill.serving.texts import TextStore
+from pairstill.store import RepresentationStore, content_hashes, write_store
 
-ITEMS = 120
+FINGERPRINT = "f" * 64
+DIM = 12
 
 
-@dataclass(frozen=True)
-class Shop:
-    """What is served, and the students in PyTorch that the answers are compared with."""
+class HashStudent:
+    """Encodes a text as numbers that depend on it alone; a text `# 3 1` as the vector that begins with 3 and 1."""
 
-    folder: Path
-    student: Student
-    searcher: Student
-    teacher: Student
-    ids: list[str]
-    texts: list[str]
+    name = "hash"
+    encoder_fingerprints = (FINGERPRINT, FINGERPRINT)
+    field_count, outputs = 2, 1
 
-    @property
-    def arguments(self) -> list[str]:
-        """Of `pairstill serve`, all of it."""
-        names = {
-            "--student": "dipair", "--store": "dipair-items", "--texts": "texts.parquet", "--search-student": "searcher",
-            "--search-store": "searcher-items", "--teacher": "teacher",
-        }  # fmt: skip
-        found = []
-        for option, name in names.items():
-            found += [option, f"{'2=' if option == '--store' else ''}{self.folder / name}"]
-        return found
+    def __init__(self, tokens: int = 1, scale: float = 1.0, metric: str = "cosine") -> None:
+        self.tokens = tokens
+        self.similarity = Similarity(metric, scale) if tokens == 1 else None  # type: ignore[arg-type]
+        self.encoded = 0
 
-    def logits(self, query: str, texts: list[str]) -> np.ndarray:
-        return logits_of(self.student, [(query, text) for text in texts])
+    def encode(self, field: int, texts: Sequence[str]) -> Representation[np.ndarray]:
+        del field
+        self.encoded += len(texts)
+        kept = [min(self.tokens, 1 + len(text) % self.tokens) for text in texts]
+        vectors = np.zeros((len(texts), max(kept, default=1), DIM), np.float32)
+        for row, text in enumerate(texts):
+            for place in range(kept[row]):
+                vectors[row, place] = vector_of(text, place)
+        return Representation(vectors, np.array(kept, np.int64))
 
 
-def logits_of(student: Student, tuples: list[tuple[str, ...]]) -> np.ndarray:
-    from torch.nn import Identity
-
-    return np.asarray(student.predict(tuples, activation_fn=Identity()))
-
-
-def open_shop(folder: Path, base: Path) -> Shop:
-    """Three exported students and two stores of the same items."""
-    random = np.random.default_rng(3)
-    texts = [" ".join(random.choice(WORDS, random.integers(2, 9))) for _ in range(ITEMS)]
-    ids = [f"p{number}" for number in range(ITEMS)]
-    write_parquet(folder / "texts.parquet", pa.table({"id": ids, "text": texts}))
-    student = tiny_student(base, "dipair-tsf", keep=[2, 4], projection=8, head={"intermediate": 24})
-    searcher = tiny_student(base, "de-cos")
-    teacher = tiny_student(base, "cross-encoder", encoder={"max_lengths": [24]})
-    for name, one in (("dipair", student), ("searcher", searcher), ("teacher", teacher)):
-        export_onnx(one, folder / name)
-    for name, one in (("dipair-items", student), ("searcher-items", searcher)):
-        encode_store(one, 1, ids, texts, folder / name, "item")
-    return Shop(folder, student, searcher, teacher, ids, texts)
+def vector_of(text: str, place: int = 0) -> np.ndarray:
+    if text.startswith("# "):
+        numbers = [float(one) for one in text[2:].split()]
+        return np.array(numbers + [0.0] * (DIM - len(numbers)), np.float32)
+    seed = int.from_bytes(hashlib.sha256(f"{place} {text}".encode()).digest()[:8], "little")
+    return np.random.default_rng(seed).standard_normal(DIM).astype(np.float32)
 
 
-class Server:
-    """`pairstill serve` in a process, on a free port."""
+def item_store(
+    folder: Path, items: dict[str, str], student: HashStudent | None = None, *, dtype: str = "float32", ids: object = None,
+    hashes: bool = True, ragged: bool = False,
+) -> RepresentationStore:  # fmt: skip
+    """A store of items as `pairstill encode` would write it."""
+    student, texts = student or HashStudent(), list(items.values())
 
-    def __init__(self, arguments: list[str], **environment: str) -> None:
-        command = [sys.executable, "-m", "pairstill", "serve", "--port", "0", "--threads", "1", *arguments]
-        self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
-        )
+    def encode(start: int, stop: int) -> Representation[np.ndarray]:
+        block = student.encode(1, texts[start:stop])
+        return block if ragged else block.padded(student.tokens)
 
-    def __enter__(self) -> Server:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise AssertionError(self.process.communicate(timeout=30)[1])
-        self.address = line.split()[1]
-        self.client = httpx.Client(base_url=self.address, timeout=30)
-        return self
+    return write_store(
+        folder, encode, len(texts), encoder_fingerprint=FINGERPRINT, field="item", dtype=dtype, shard_rows=50, block_rows=25,
+        stride="ragged" if ragged else "fixed", ids=list(items) if ids is None else ids,
+        content_hash=content_hashes(texts) if hashes else None,
+    )  # fmt: skip
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.client.close()
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-        self.rest, self.log = self.process.communicate(timeout=30)
 
-    def post(self, path: str, **body: Any) -> httpx.Response:
-        return self.client.post(path, json=body)
+def contents(items: ItemStore) -> dict[str, tuple[list[float], str | None]]:
+    """First vector and text of every item, by id."""
+    snapshot = items.snapshot()
+    rows = np.arange(len(snapshot))
+    vectors = snapshot.gather(rows).vectors[:, 0]
+    named = zip(snapshot.ids_at(rows), vectors.tolist(), snapshot.texts(rows), strict=True)
+    return {name: (vector, text) for name, vector, text in named}
+
+
+def check_whole(items: ItemStore, expected: dict[str, str]) -> None:
+    """These items are there, no others, each with the vector of its text."""
+    found = contents(items)
+    assert {name: text for name, (_, text) in found.items()} == expected
+    for name, (vector, text) in found.items():
+        np.testing.assert_allclose(vector, vector_of(str(text)), atol=1e-6, err_msg=name)
+
+
+def texts_of(path: Path) -> TextStore:
+    return TextStore.open(path / "texts.sqlite")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from serving_samples import Server, Shop, open_shop
+from service_samples import Server, Shop, open_shop
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ import pytest
 from pairstill.export.onnx_folder import export_onnx
 from pairstill.scoring.encode import encode_store
 from retrieval_samples import tiny_student
-from serving_samples import ITEMS, Server, Shop
+from service_samples import ITEMS, Server, Shop
 
 KEY = "a-key-of-the-test"
 

@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 
-from serving_samples import ITEMS, Server, Shop, logits_of
+from service_samples import ITEMS, Server, Shop, logits_of
 
 QUERY = "w1 w2 w3"
 
