@@ -15,7 +15,6 @@ from pairstill.serving.batcher import Batcher, Piece, Work
 from pairstill.serving.errors import ServiceError
 from pairstill.serving.settings import Limits
 
-
 SECRET = "what a client wrote"
 
 
