@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from eager_graphs import EagerGraphs, eager_graphs  # noqa: F401
-from pairstill.errors import ArtefactError, InputError
+from pairstill.errors import ArtefactError
 from pairstill.export import export_onnx
 from pairstill.runtime import RuntimeStudent
 from pairstill.scoring.encode import EncodeSettings, encode_store
@@ -42,7 +42,9 @@ def check(student: Student, folder: Path, stores: Path) -> None:
             if one is not None:
                 np.testing.assert_allclose(one, other, atol=1e-5)
         folder_of_field = stores / str(field)
-        encode_store(student, field, [f"t{row}" for row in range(4)], texts, folder_of_field, "field", EncodeSettings("float32"))
+        encode_store(
+            student, field, [f"t{row}" for row in range(4)], texts, folder_of_field, "field", EncodeSettings("float32")
+        )
         store = RepresentationStore.open(folder_of_field, found.encoder_fingerprints[field])
         prepared.append(found.prepare(field, store.gather(store.find(["t2", "t0", "t1", "t3"]))))
     places = np.array([2, 0, 1, 3])

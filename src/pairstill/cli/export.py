@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
+
+if TYPE_CHECKING:
+    from pairstill.export.onnx_quantise import Samples
+    from pairstill.students import Student
 
 
 def export(
@@ -21,7 +25,17 @@ def export(
         ),
     ] = "sentence-transformers",
     tuples: Annotated[
-        Path | None, typer.Option(help="With --format onnx: tuple set whose texts the export is checked on.")
+        Path | None,
+        typer.Option(
+            help="With --format onnx: tuple set whose texts the export is checked on, and calibrated by for int8."
+        ),
+    ] = None,
+    precision: Annotated[
+        Literal["float32", "int8"] | None,
+        typer.Option(help="With --format onnx: of the head; int8 is kept only where it ranks as float32 does."),
+    ] = None,
+    encoder_precision: Annotated[
+        Literal["float32", "int8"] | None, typer.Option(help="With --format onnx: of the encoders, likewise.")
     ] = None,
 ) -> None:
     """Write a student for another library, or for serving without PyTorch, with the same scores; or make a student of such a folder."""
@@ -31,44 +45,42 @@ def export(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError("the output exists", file=out, expected="a new or empty folder")
     if format != "onnx":
-        refuse_flags({"--tuples": tuples}, "only --format onnx is checked on texts of yours")
+        flags = {"--tuples": tuples, "--precision": precision, "--encoder-precision": encoder_precision}
+        refuse_flags(flags, "it belongs to --format onnx")
     if format == "onnx":
-        _onnx(student, out, tuples)
+        _onnx(student, out, tuples, precision or "float32", encoder_precision or "float32")
     elif format == "sentence-transformers":
         _sentence_transformers(student, out)
     else:
         _from_sentence_transformers(student, out)
 
 
-def _onnx(folder: Path, out: Path, tuples: Path | None) -> None:
+def _onnx(folder: Path, out: Path, tuples: Path | None, precision: str, encoder_precision: str) -> None:
+    from pairstill.errors import InputError
     from pairstill.export import export_onnx
     from pairstill.teachers.load import load_teacher
 
+    if tuples is None and "int8" in (precision, encoder_precision):
+        raise InputError("int8 needs texts to calibrate by and to measure on", fix="Give --tuples")
     model = load_teacher(folder)
-    texts = None if tuples is None else _texts(tuples, model.field_count)
-    done = export_onnx(model, out, texts)
+    samples = None if tuples is None else _samples(tuples, model)
+    done = export_onnx(model, out, samples, precision=precision, encoder_precision=encoder_precision)
     found = done.differences
     print(
-        f"folder: {out}   {model.name}, {done.bytes / 2**20:,.1f} MiB\n"
+        f"folder: {out}   {model.name}, {done.bytes / 2**20:,.1f} MiB, head in {precision}, encoders in {encoder_precision}\n"
         f"checked: {found.tuples} {found.source} tuples; logits differ from PyTorch by at most {found.logits:.1e} of max(1, |logit|)"
     )
+    if done.agreement is not None:
+        print(f"int8 beside float32: {done.agreement.said()}")
 
 
-def _texts(folder: Path, fields: int) -> list[tuple[str, ...]]:
-    """Tuples of texts, spread over the whole set."""
-    import numpy as np
-
-    from pairstill.errors import InputError
+def _samples(folder: Path, model: Student) -> Samples:
+    from pairstill.export.onnx_quantise import Samples
     from pairstill.tuples import TupleSet
 
     tuple_set = TupleSet.load(folder)
-    if len(tuple_set.fields) != fields:
-        raise InputError(
-            f"the tuple set has {len(tuple_set.fields)} fields", file=folder, expected=f"{fields}, as the student has"
-        )
-    rows = np.unique(np.linspace(0, len(tuple_set) - 1, 256).astype(int))
-    texts = [tuple_set.texts(field) for field in range(fields)]
-    return [tuple(texts[field][place] for field, place in enumerate(row)) for row in tuple_set.index[rows]]
+    model.check_fields(tuple_set)
+    return Samples.of(tuple_set)
 
 
 def _sentence_transformers(folder: Path, out: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -21,7 +21,9 @@ class Graph:
         path: The `.onnx` file.
 
     Attributes:
+        name: Of the file.
         inputs: Names of the inputs.
+        recorded: A list that every run adds its inputs to, for calibration; None records nothing.
 
     Raises:
         ArtefactError: ONNX Runtime cannot read the file.
@@ -33,6 +35,7 @@ class Graph:
             import onnxruntime
         except ImportError:
             raise MissingExtraError("onnxruntime", "serve") from None
+        self.name, self.recorded = path.name, cast("list[dict[str, np.ndarray]] | None", None)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
@@ -47,4 +50,6 @@ class Graph:
     def run(self, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Outputs by name; arrays that the graph does not read are left out."""
         feed = {name: np.ascontiguousarray(arrays[name]) for name in self.inputs}
+        if self.recorded is not None:
+            self.recorded.append(feed)
         return dict(zip(self._outputs, self._session.run(self._outputs, feed), strict=True))

@@ -11,8 +11,10 @@ import numpy as np
 from pairstill.errors import ArtefactError, InputError
 from pairstill.machine import usable_cores
 from pairstill.representation import Representation, Similarity, concatenate
-from pairstill.runtime.encoders import encoders
-from pairstill.runtime.heads import check_representation, head_of
+from pairstill.runtime.encoders import GraphEncoder, encoders
+from pairstill.runtime.graph import Graph
+from pairstill.runtime.heads import GraphHead, check_representation, head_of
+from pairstill.runtime.joined import JoinedHead
 from pairstill.runtime.manifest import FILE, ExportManifest
 from pairstill.runtime.texts import check_texts, text_readers
 from pairstill.runtime.workers import Workers
@@ -175,6 +177,12 @@ class RuntimeStudent:
                 index[number, field] = places.setdefault(row[field], len(places))
             prepared.append(self.prepare(field, self.encode(field, list(places))))
         return self.score(prepared, index)
+
+    def graphs(self) -> list[Graph]:
+        """The graphs of the encoders and of the head, each once; those of small parts left out."""
+        found = [one.encoder for one in self._encoders if isinstance(one, GraphEncoder)]
+        found += [self._head.graph] if isinstance(self._head, (GraphHead, JoinedHead)) else []
+        return list(dict.fromkeys(found))
 
     def _position(self, field: int) -> int:
         if not 0 <= field < self.field_count:

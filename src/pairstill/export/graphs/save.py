@@ -39,9 +39,7 @@ def save_graph(module: nn.Module, path: Path, inputs: Sequence[Input], outputs: 
         inputs: In the order of the arguments.
         outputs: Names of what `forward` gives.
     """
-    names = sorted({one for each in inputs for one in each.varying.values()})
-    sizes = {name: torch.export.Dim(name) for name in names}
-    shapes = tuple({place: sizes[name] for place, name in one.varying.items()} for one in inputs)
+    shapes = tuple(dict.fromkeys(one.varying, torch.export.Dim.DYNAMIC) for one in inputs)
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             _Positional(module).eval(), tuple(one.example for one in inputs), dynamo=True, opset_version=OPSET,
