@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairstill.serving.batcher import Batcher, Piece, Work
@@ -181,6 +181,7 @@ def test_stopping_finishes_what_waits_and_refuses_more() -> None:
     assert [one for batch in recorder.batches for one, _, _ in batch] == [first, second]
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.lists(st.lists(st.integers(1, 40), min_size=1, max_size=12), min_size=1, max_size=6), st.integers(1, 50))
 def test_every_step_is_computed_once_and_no_batch_is_larger_than_it_may_be(costs: list[list[int]], room: int) -> None:
     works = [work(*one) for one in costs]
@@ -190,7 +191,7 @@ def test_every_step_is_computed_once_and_no_batch_is_larger_than_it_may_be(costs
         recorder.go.set()
         await asyncio.gather(*tasks)
 
-    recorder = run(Limits(batch_pairs=room), story)
+    recorder = run(Limits(batch_pairs=room, batch_wait_ms=0), story)
     for one, own in zip(works, costs, strict=True):
         steps = [step for batch in recorder.batches for other, *part in batch if other is one for step in range(*part)]
         assert steps == list(range(len(own)))
