@@ -72,9 +72,12 @@ def from_validation(error: RequestValidationError) -> JSONResponse:
     message = str(first["msg"])
     if first["type"] == "missing" and place is None:
         return error_response(422, "the request has no body", expected="a JSON object, see /openapi.json")
+    expected = None
+    if first["type"] == "model_attributes_type" and "an object" in first["loc"]:
+        message, expected = "this is no item", 'a text, {"text": ...} or {"id": ...}'
     if len(found) > 1:
         message += f" ({len(found)} things are wrong)"
-    return error_response(422, message, place, fix="See /openapi.json")
+    return error_response(422, message, place, expected, fix="See /openapi.json")
 
 
 def from_library(error: PairstillError) -> JSONResponse:
@@ -101,5 +104,5 @@ def _place(location: Sequence[Any]) -> str | None:
     return ".".join(parts) or None
 
 
-BRANCHES = ("a text", "an object")
+BRANCHES = ("a text", "an id", "an object")
 """Names of the branches of unions in `schemas`, which mean nothing to a client."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 
 
 def _as_text(value: Any) -> Any:
@@ -19,26 +19,28 @@ class _Request(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class TextOrId(_Request):
-    """An item by its text, or by the id under which it is stored."""
+class ByText(_Request):
+    """An item by its text."""
 
-    text: str | None = None
-    id: Id | None = None
+    text: str
 
-    @model_validator(mode="after")
-    def _one_of_them(self) -> TextOrId:
-        if (self.text is None) == (self.id is None):
-            raise ValueError('exactly one of "text" and "id" must be given')
-        return self
+
+class ById(_Request):
+    """An item by the id under which it is stored."""
+
+    id: Id
 
 
 def _branch(value: Any) -> str:
-    return "a text" if isinstance(value, str) else "an object"
+    if isinstance(value, str):
+        return "a text"
+    return "an id" if isinstance(value, dict) and "id" in value else "an object"
 
 
 Item = Annotated[
-    Annotated[str, Tag("a text")] | Annotated[TextOrId, Tag("an object")], Discriminator(_branch)
-]  # fmt: skip
+    Annotated[str, Tag("a text")] | Annotated[ById, Tag("an id")] | Annotated[ByText, Tag("an object")],
+    Discriminator(_branch),
+]
 """A text, `{"text": ...}` or `{"id": ...}`."""
 
 

@@ -16,7 +16,7 @@ from pairstill.serving.batcher import Batcher, Work
 from pairstill.serving.errors import ServiceError, unknown_ids
 from pairstill.serving.models import Version
 from pairstill.serving.observability import Metrics
-from pairstill.serving.schemas import EncodeRequest, RankRequest, ScoreRequest, SearchRequest, TextOrId
+from pairstill.serving.schemas import ById, ByText, EncodeRequest, Item, RankRequest, ScoreRequest, SearchRequest
 from pairstill.serving.settings import ServeSettings
 from pairstill.serving.snapshot import ItemSnapshot
 from pairstill.serving.work import TEXT_COST, Cells, Computer, EncodeWork, QueryCache, ScoreWork, SearchWork, pair_cost
@@ -76,7 +76,8 @@ class Service:
         results = []
         for place in best_first(logits)[: request.top_k]:
             document = request.documents[place]
-            name, text = (None, document) if isinstance(document, str) else (document.id, document.text)
+            name = document.id if isinstance(document, ById) else None
+            text = document.text if isinstance(document, ByText) else None if isinstance(document, ById) else document
             results.append(
                 {"index": int(place), "id": name, "logit": float(logits[place]), "score": float(scores[place]), "text": text}
             )  # fmt: skip
@@ -207,9 +208,7 @@ class Service:
         snapshots = [(name, store.snapshot()) for name, store in self.version.named_stores()]
         return [(name, snapshot.generation, len(snapshot)) for name, snapshot in snapshots]
 
-    async def _document_logits(
-        self, call: _Call, query: str | TextOrId, documents: Sequence[str | TextOrId]
-    ) -> np.ndarray:
+    async def _document_logits(self, call: _Call, query: Item, documents: Sequence[Item]) -> np.ndarray:
         student = call.version.student
         if (student.field_count, student.outputs) != (2, 1):
             raise ServiceError(
@@ -227,19 +226,19 @@ class Service:
         return work.logits[:, 0]
 
     def _cells(
-        self, call: _Call, field: int, items: Sequence[str | TextOrId], place: Callable[[int], str]
+        self, call: _Call, field: int, items: Sequence[Item], place: Callable[[int], str]
     ) -> tuple[Cells, np.ndarray]:
         """The distinct items of a field, and where each of `items` is among them."""
         texts: dict[str, int] = {}
         ids: dict[str, int] = {}
         entries = np.empty(len(items), np.int64)
         for number, item in enumerate(items):
-            text = item if isinstance(item, str) else item.text
-            if text is not None:
-                entries[number] = texts.setdefault(text, len(texts))
-                self.check_text(text, place(number))
-            elif not isinstance(item, str) and item.id is not None:
+            if isinstance(item, ById):
                 entries[number] = -1 - ids.setdefault(item.id, len(ids))
+                continue
+            text = item.text if isinstance(item, ByText) else item
+            entries[number] = texts.setdefault(text, len(texts))
+            self.check_text(text, place(number))
         if not ids:
             return Cells(list(texts), NO_ROWS, None), entries
         if field not in call.version.stores:
