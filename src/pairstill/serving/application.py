@@ -55,10 +55,8 @@ class Application:
             _state(self.service), cohere_router(self.service), text_embeddings_inference_router(self.service), page_router(),
         ):  # fmt: skip
             api.include_router(router)
-        api.add_exception_handler(ServiceError, _on_error)
-        api.add_exception_handler(RequestValidationError, _on_error)
-        api.add_exception_handler(PairstillError, _on_error)
-        api.add_exception_handler(HTTPException, _on_error)
+        for kind in (ServiceError, RequestValidationError, PairstillError, HTTPException, Exception):
+            api.add_exception_handler(kind, _on_error)
         self._app = Guard(api, settings, self.service.metrics, OPEN_PATHS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -181,4 +179,4 @@ async def _on_error(request: Request, error: Exception) -> Response:
             )  # fmt: skip
         case HTTPException():
             return error_response(error.status_code, str(error.detail), headers=error.headers)
-    raise error
+    return error_response(500, "the service failed", fix="See its log")  # which `Guard` writes

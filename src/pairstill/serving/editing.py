@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
+from pairstill.errors import ArtefactError
 from pairstill.serving.errors import ServiceError, unknown_ids
 from pairstill.serving.items import ItemStore
 from pairstill.serving.models import changed_sources, open_version
@@ -95,7 +96,12 @@ class Editing:
             service = self._service
             old = service.version
             sources = changed_sources(old.sources, changes)
-            service.version = open_version(sources, service.settings.threads, old)
+            try:
+                service.version = open_version(sources, service.settings.threads, old)
+            except (OSError, ValueError) as error:  # such as a name that no folder can have
+                raise ArtefactError(
+                    f"a folder cannot be opened: {type(error).__name__}", fix="Check the names"
+                ) from None
             old.close_stores()
 
         await self._change(swap)

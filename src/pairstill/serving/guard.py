@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pairstill.serving.errors import ServiceError
+from pairstill.serving.errors import ServiceError, error_response
 from pairstill.serving.observability import Metrics
 from pairstill.serving.settings import ServeSettings, is_loopback
 
@@ -59,8 +59,7 @@ class Guard:
             frames = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))
             logger.error("a request failed with %s\n%s", type(error).__name__, frames)
             if answer.status is None:
-                failed = ServiceError(500, "the service failed", fix="See its log")
-                await failed.response()(scope, receive, answer)
+                await error_response(500, "the service failed", fix="See its log")(scope, receive, answer)
         finally:
             route = getattr(scope.get("route"), "path", "unknown")
             self._metrics.answered(route, scope["method"], answer.status or 499, time.perf_counter() - began)
