@@ -12,7 +12,7 @@ from torch import Tensor
 from pairstill.errors import InputError
 from pairstill.export.graphs.encoders import EncoderPlan, Hidden, plan_encoder
 from pairstill.export.graphs.heads import HeadPlan, Prepare, Score, plan_head
-from pairstill.export.graphs.save import Input, save_graph
+from pairstill.export.graphs.save import GraphPart, Input, save_graphs
 from pairstill.files import write_text
 from pairstill.students import BERT2DNN, TK, ColBERT, CrossEncoder, PreTTR, Student
 from pairstill.students.fingerprints import representation_fingerprint
@@ -32,12 +32,13 @@ class FolderWriter:
         folder: There already.
 
     Attributes:
-        graphs: Inputs and outputs of every graph that was written.
+        graphs: Inputs and outputs of every graph.
     """
 
     def __init__(self, student: Student, folder: Path) -> None:
         self.student, self.folder = student, folder
         self.graphs: dict[str, Any] = {}
+        self._parts: list[GraphPart] = []
         self._encoders: dict[int, str] = {}
         self._fields: dict[str, dict[str, Any]] = {}
 
@@ -55,6 +56,11 @@ class FolderWriter:
         if student.similarity() is not None:
             return {"kind": "similarity"}, nothing
         return self._graph_head(plan_head(student))
+
+    def finish(self) -> None:
+        """Write the graphs of all parts that were asked for."""
+        if self._parts:
+            save_graphs(self.folder, self._parts)
 
     def _tokens(self, field: int) -> dict[str, Any]:
         student, tokenizer = self.student, self.student.tokenizer
@@ -192,7 +198,7 @@ class FolderWriter:
         }  # fmt: skip
 
     def _save(self, name: str, module: torch.nn.Module, inputs: Sequence[Input], outputs: Sequence[str]) -> None:
-        save_graph(module, self.folder / name, inputs, outputs)
+        self._parts.append(GraphPart(name, module, inputs, outputs))
         self.graphs[name] = {"inputs": [_described(one) for one in inputs], "outputs": list(outputs)}
 
 
