@@ -114,7 +114,7 @@ class FolderWriter:
         return self._encoders[key]
 
     def _project(self, plan: EncoderPlan, field: int) -> str:
-        hidden = Input("hidden", torch.randn(ITEMS, TOKENS, plan.width), {0: "items", 1: "tokens"})
+        hidden = Input("hidden", torch.zeros(ITEMS, TOKENS, plan.width), {0: "items", 1: "tokens"})
         name = f"project-{field}.onnx"
         self._save(name, plan.project, [hidden, *_ids(plan), _lengths()], plan.project.names(plan.width))
         return name
@@ -138,7 +138,7 @@ class FolderWriter:
             if plan.tokens or (plan.prepare is None and plan.plain[field]["all"]):
                 examples["lengths"] = lengths.example
             if plan.skip:
-                examples["similarity"] = torch.randn(ITEMS, self._skip_width(field))
+                examples["similarity"] = torch.zeros(ITEMS, self._skip_width(field))
             ragged = student.kept_vectors(field) is None
             for name, example in examples.items():
                 varies = {0: f"items_{field}"}
@@ -146,7 +146,7 @@ class FolderWriter:
                     varies[1] = f"tokens_{field}"
                 inputs.append(Input(f"{name}_{field}", example, varies))
             names.append(list(examples))
-        index = torch.stack([torch.randint(0, ITEMS, (5,)) for _ in range(student.field_count)], dim=1)
+        index = torch.zeros(TOKENS, student.field_count, dtype=torch.int64)
         inputs.append(Input("index", index, {0: "tuples"}))
         if plan.tokens:
             widths = [student.kept_vectors(field) or TOKENS for field in range(student.field_count)]
@@ -186,7 +186,7 @@ class FolderWriter:
 
     def _joined_head(self, student: CrossEncoder) -> dict[str, Any]:
         template = student.template
-        ids = Input("ids", torch.randint(1, 5, (ITEMS, TOKENS)), {0: "tuples", 1: "tokens"})
+        ids = Input("ids", torch.ones(ITEMS, TOKENS, dtype=torch.int64), {0: "tuples", 1: "tokens"})
         lengths = Input("lengths", torch.tensor([TOKENS, 4, 3]), {0: "tuples"})
         types = (
             [Input("types", torch.zeros(ITEMS, TOKENS, dtype=torch.int64), ids.varying)] if template.token_types else []
@@ -245,7 +245,7 @@ def _write_tokenizer(tokenizer: Any, path: Path) -> None:
 def _ids(plan: EncoderPlan) -> list[Input]:
     shape = (ITEMS, TOKENS, LETTERS) if plan.letters else (ITEMS, TOKENS)
     varying = {0: "items", 1: "tokens"} | ({2: "letters"} if plan.letters else {})
-    return [Input("ids", torch.randint(1, 5, shape), varying)]
+    return [Input("ids", torch.ones(shape, dtype=torch.int64), varying)]
 
 
 def _lengths() -> Input:
