@@ -12,14 +12,15 @@ import torch
 
 
 class EagerGraphs:
-    """Stands in for `save_graph` and `Graph`; a graph's file holds its number."""
+    """Stands in for `save_graphs` and `Graph`; a graph's file holds its number."""
 
     def __init__(self) -> None:
         self.saved: list[tuple[Any, list[str], list[str]]] = []
 
-    def save(self, module: Any, path: Path, inputs: Sequence[Any], outputs: Sequence[str]) -> None:
-        path.write_text(str(len(self.saved)))
-        self.saved.append((module.eval(), [one.name for one in inputs], list(outputs)))
+    def save(self, folder: Path, parts: Sequence[Any]) -> None:
+        for part in parts:
+            (folder / part.file).write_text(str(len(self.saved)))
+            self.saved.append((part.module.eval(), [one.name for one in part.inputs], list(part.outputs)))
 
     def load(self, path: Path) -> EagerGraph:
         return EagerGraph(*self.saved[int(path.read_text())])
@@ -28,6 +29,10 @@ class EagerGraphs:
 class EagerGraph:
     def __init__(self, module: Any, inputs: list[str], outputs: list[str]) -> None:
         self.module, self.inputs, self.outputs = module, inputs, outputs
+
+    def run_items(self, arrays: Mapping[str, Any], size: int, workers: Any) -> dict[str, np.ndarray]:
+        del size, workers
+        return self.run(arrays)
 
     def run(self, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
         with torch.inference_mode():
@@ -39,7 +44,7 @@ class EagerGraph:
 @pytest.fixture
 def eager_graphs(monkeypatch: pytest.MonkeyPatch) -> EagerGraphs:
     graphs = EagerGraphs()
-    monkeypatch.setattr("pairstill.export.onnx_parts.save_graph", graphs.save)
+    monkeypatch.setattr("pairstill.export.onnx_parts.save_graphs", graphs.save)
     monkeypatch.setattr("pairstill.runtime.encoders.Graph", graphs.load)
     monkeypatch.setattr("pairstill.runtime.heads.Graph", graphs.load)
     return graphs

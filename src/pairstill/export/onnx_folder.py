@@ -17,7 +17,7 @@ from pairstill.export.onnx_verification import Differences, verify
 from pairstill.files import fingerprint_file, sync_folder, write_json
 from pairstill.runtime import RuntimeStudent
 from pairstill.runtime.manifest import FILE, FORMAT, FORMAT_VERSION, PRECISIONS
-from pairstill.students import Student
+from pairstill.students import BERT2DNN, CrossEncoder, Student
 from pairstill.students.fingerprints import representation_fingerprint, student_fingerprint
 
 
@@ -59,7 +59,7 @@ def export_onnx(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError("the output exists", file=folder, expected="a new or empty folder")
-    _check_precisions(precision, encoder_precision, samples)
+    _check_precisions(student, precision, encoder_precision, samples)
     student = student.eval()
     folder.parent.mkdir(parents=True, exist_ok=True)
     made = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".tmp"))
@@ -83,7 +83,7 @@ def export_onnx(
     return OnnxExport(folder, differences, found, sum(one.stat().st_size for one in folder.iterdir()))
 
 
-def _check_precisions(precision: str, encoder_precision: str, samples: Samples | None) -> None:
+def _check_precisions(student: Student, precision: str, encoder_precision: str, samples: Samples | None) -> None:
     for name in (precision, encoder_precision):
         if name not in PRECISIONS:
             raise InputError(f"the precision '{name}' is unknown", expected=" or ".join(PRECISIONS))
@@ -93,25 +93,25 @@ def _check_precisions(precision: str, encoder_precision: str, samples: Samples |
             expected="a tuple set",
             fix="Give --tuples",
         )
+    alone, bags = student.similarity() is not None, isinstance(student, BERT2DNN)
+    if precision == "int8" and (alone or bags):
+        raise InputError(
+            f"the head of a {student.name} has no 8-bit form",
+            fix="Choose --precision float32: it costs next to nothing",
+        )
+    if encoder_precision == "int8" and (bags or isinstance(student, CrossEncoder)):
+        raise InputError(
+            f"a {student.name} has no encoder of its own to run in 8 bits", fix="Choose --encoder-precision float32"
+        )
 
 
 def _quantised(
     body: Mapping[str, Any], folder: Path, samples: Samples, precision: str, encoder_precision: str
 ) -> dict[str, Any]:
     """The chosen graphs in int8; the body of `export.json` that goes with them."""
-    head, fields = body["head"], body["fields"]
-    if precision == "int8" and head["kind"] not in ("graph", "joined"):
-        raise InputError(
-            f"the head of a {body['architecture']} has no 8-bit form",
-            fix="Choose --precision float32: it costs next to nothing",
-        )
-    if encoder_precision == "int8" and fields[0]["encode"]["kind"] != "graph":
-        raise InputError(
-            f"a {body['architecture']} has no encoder apart from its head", fix="Choose --encoder-precision float32"
-        )
-    names = [head["file"]] if precision == "int8" else []
+    names = [body["head"]["file"]] if precision == "int8" else []
     if encoder_precision == "int8":
-        names += sorted({one["encode"]["encoder"] for one in fields})
+        names += sorted({one["encode"]["encoder"] for one in body["fields"]})
     calibration = quantise(folder, samples, names)
     return {
         **body, "precision": precision, "encoder_precision": encoder_precision,
@@ -124,6 +124,7 @@ def _write(student: Student, folder: Path) -> dict[str, Any]:
     writer, similarity = FolderWriter(student, folder), student.similarity()
     parts = [writer.field(field) for field in range(student.field_count)]
     head, prepares = writer.head()
+    writer.finish()
     body = {
         "format": FORMAT, "version": FORMAT_VERSION, "created_by": f"pairstill {__version__}", "architecture": student.name,
         "field_count": student.field_count, "outputs": student.outputs, "single_vector": student.single_vector,

@@ -12,7 +12,7 @@ from torch import Tensor
 from pairstill.errors import InputError
 from pairstill.export.graphs.encoders import EncoderPlan, Hidden, plan_encoder
 from pairstill.export.graphs.heads import HeadPlan, Prepare, Score, plan_head
-from pairstill.export.graphs.save import Input, save_graph
+from pairstill.export.graphs.save import GraphPart, Input, save_graphs
 from pairstill.files import write_text
 from pairstill.students import BERT2DNN, TK, ColBERT, CrossEncoder, PreTTR, Student
 from pairstill.students.fingerprints import representation_fingerprint
@@ -32,12 +32,13 @@ class FolderWriter:
         folder: There already.
 
     Attributes:
-        graphs: Inputs and outputs of every graph that was written.
+        graphs: Inputs and outputs of every graph.
     """
 
     def __init__(self, student: Student, folder: Path) -> None:
         self.student, self.folder = student, folder
         self.graphs: dict[str, Any] = {}
+        self._parts: list[GraphPart] = []
         self._encoders: dict[int, str] = {}
         self._fields: dict[str, dict[str, Any]] = {}
 
@@ -55,6 +56,11 @@ class FolderWriter:
         if student.similarity() is not None:
             return {"kind": "similarity"}, nothing
         return self._graph_head(plan_head(student))
+
+    def finish(self) -> None:
+        """Write the graphs of all parts that were asked for."""
+        if self._parts:
+            save_graphs(self.folder, self._parts)
 
     def _tokens(self, field: int) -> dict[str, Any]:
         student, tokenizer = self.student, self.student.tokenizer
@@ -108,7 +114,7 @@ class FolderWriter:
         return self._encoders[key]
 
     def _project(self, plan: EncoderPlan, field: int) -> str:
-        hidden = Input("hidden", torch.randn(ITEMS, TOKENS, plan.width), {0: "items", 1: "tokens"})
+        hidden = Input("hidden", torch.zeros(ITEMS, TOKENS, plan.width), {0: "items", 1: "tokens"})
         name = f"project-{field}.onnx"
         self._save(name, plan.project, [hidden, *_ids(plan), _lengths()], plan.project.names(plan.width))
         return name
@@ -132,7 +138,7 @@ class FolderWriter:
             if plan.tokens or (plan.prepare is None and plan.plain[field]["all"]):
                 examples["lengths"] = lengths.example
             if plan.skip:
-                examples["similarity"] = torch.randn(ITEMS, self._skip_width(field))
+                examples["similarity"] = torch.zeros(ITEMS, self._skip_width(field))
             ragged = student.kept_vectors(field) is None
             for name, example in examples.items():
                 varies = {0: f"items_{field}"}
@@ -140,7 +146,7 @@ class FolderWriter:
                     varies[1] = f"tokens_{field}"
                 inputs.append(Input(f"{name}_{field}", example, varies))
             names.append(list(examples))
-        index = torch.stack([torch.randint(0, ITEMS, (5,)) for _ in range(student.field_count)], dim=1)
+        index = torch.zeros(TOKENS, student.field_count, dtype=torch.int64)
         inputs.append(Input("index", index, {0: "tuples"}))
         if plan.tokens:
             widths = [student.kept_vectors(field) or TOKENS for field in range(student.field_count)]
@@ -180,7 +186,7 @@ class FolderWriter:
 
     def _joined_head(self, student: CrossEncoder) -> dict[str, Any]:
         template = student.template
-        ids = Input("ids", torch.randint(1, 5, (ITEMS, TOKENS)), {0: "tuples", 1: "tokens"})
+        ids = Input("ids", torch.ones(ITEMS, TOKENS, dtype=torch.int64), {0: "tuples", 1: "tokens"})
         lengths = Input("lengths", torch.tensor([TOKENS, 4, 3]), {0: "tuples"})
         types = (
             [Input("types", torch.zeros(ITEMS, TOKENS, dtype=torch.int64), ids.varying)] if template.token_types else []
@@ -192,7 +198,7 @@ class FolderWriter:
         }  # fmt: skip
 
     def _save(self, name: str, module: torch.nn.Module, inputs: Sequence[Input], outputs: Sequence[str]) -> None:
-        save_graph(module, self.folder / name, inputs, outputs)
+        self._parts.append(GraphPart(name, module, inputs, outputs))
         self.graphs[name] = {"inputs": [_described(one) for one in inputs], "outputs": list(outputs)}
 
 
@@ -239,7 +245,7 @@ def _write_tokenizer(tokenizer: Any, path: Path) -> None:
 def _ids(plan: EncoderPlan) -> list[Input]:
     shape = (ITEMS, TOKENS, LETTERS) if plan.letters else (ITEMS, TOKENS)
     varying = {0: "items", 1: "tokens"} | ({2: "letters"} if plan.letters else {})
-    return [Input("ids", torch.randint(1, 5, shape), varying)]
+    return [Input("ids", torch.ones(shape, dtype=torch.int64), varying)]
 
 
 def _lengths() -> Input:

@@ -16,6 +16,7 @@ from pairstill.runtime.graph import Graph
 from pairstill.runtime.joined import JoinedHead
 from pairstill.runtime.manifest import ExportManifest
 from pairstill.runtime.vectors import normalised
+from pairstill.runtime.workers import Workers
 from pairstill.tokens.ragged import length_batches
 
 Prepared = Mapping[str, np.ndarray]
@@ -23,6 +24,7 @@ Prepared = Mapping[str, np.ndarray]
 TOKENS_PER_BLOCK = 1024
 """Joined tokens that go through a transformer head together: what the layers give stays in a core's cache."""
 PAIRS_PER_BLOCK = 1024
+ITEMS_PER_BLOCK = 128
 
 
 class Head(Protocol):
@@ -72,21 +74,21 @@ class GraphHead:
     Args:
         graph: From what was prepared, `index` and `columns` to `logits`.
         prepares: Per field, how its items are prepared, and the graph that does it (None where none does).
-        slots: Per field, slots that every item has; None where it is as many as its text has tokens.
         tokens: Whether the cost of a tuple depends on the tokens of its texts.
+        workers: That items are prepared by.
     """
 
     def __init__(
-        self, graph: Graph, prepares: Sequence[tuple[Mapping[str, Any], Graph | None]], slots: Sequence[int | None], tokens: bool
+        self, graph: Graph, prepares: Sequence[tuple[Mapping[str, Any], Graph | None]], tokens: bool, workers: Workers
     ) -> None:  # fmt: skip
-        self.graph, self.prepares, self.slots, self.tokens = graph, prepares, slots, tokens
+        self.graph, self.prepares, self.tokens, self.workers = graph, prepares, tokens, workers
 
     def prepare(self, field: int, representation: Representation[np.ndarray]) -> dict[str, np.ndarray]:
         """The head's part per item, and the skip's normalised vector."""
         spec, graph = self.prepares[field]
         vectors, lengths = representation.vectors, representation.lengths
         if graph is not None:
-            found = graph.run({"vectors": vectors, "lengths": lengths})
+            found = graph.run_items({"vectors": vectors, "lengths": lengths}, ITEMS_PER_BLOCK, self.workers)
         else:
             scaled = vectors * np.float32(spec["factor"])
             scaled = normalised(scaled) if spec["normalise"] else scaled
@@ -131,7 +133,7 @@ def check_representation(
         representation = representation.map(lambda one: one.astype(np.float32) if one.dtype.kind == "f" else one)
     elif vectors.dtype.kind != "f" and vectors.ndim == 3:
         raise InputError(
-            f"the vectors of field {field + 1} are {vectors.dtype} levels", expected="float32",
+            f"the vectors of field {field + 1} are stored as {vectors.dtype}", expected="float32",
             fix="Gather them from the store with widen=True",
         )  # fmt: skip
     if len(lengths) and int(lengths.min()) < 1 and vectors.ndim == 3:
@@ -140,7 +142,7 @@ def check_representation(
     return replace(wide, lengths=np.minimum(lengths, wide.vectors.shape[1]).astype(np.int64, copy=False))
 
 
-def head_of(manifest: ExportManifest) -> Head:
+def head_of(manifest: ExportManifest, workers: Workers) -> Head:
     """The head of an export.
 
     Raises:
@@ -159,5 +161,5 @@ def head_of(manifest: ExportManifest) -> Head:
             (one.prepare, Graph(manifest.file(one.prepare["file"])) if one.prepare["kind"] == "graph" else None)
             for one in manifest.fields
         ]
-        return GraphHead(graph, prepares, [one.kept_vectors for one in manifest.fields], bool(spec["tokens"]))
+        return GraphHead(graph, prepares, bool(spec["tokens"]), workers)
     raise ValueError(f"a head of the kind {spec['kind']!r}")

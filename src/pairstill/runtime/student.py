@@ -60,8 +60,9 @@ class RuntimeStudent:
         self.single_vector = manifest.single_vector
         self.similarity: Similarity | None = manifest.similarity
         self.precision = manifest.precision
-        self._readers, self._encoders, self._head = text_readers(manifest), encoders(manifest), head_of(manifest)
         self._workers = Workers(threads or usable_cores())
+        self._readers, self._encoders = text_readers(manifest), encoders(manifest)
+        self._head = head_of(manifest, self._workers)
 
     @classmethod
     def open(cls, folder: str | Path, *, threads: int | None = None) -> Self:

@@ -139,12 +139,12 @@ class ColBERT(DualEncoder):
         if field == 0 or not len(self._skipped):
             return outputs
         lengths = outputs.lengths
-        valid = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
-        kept = valid & ~torch.isin(ids, self._skipped.to(ids.device))
-        order = torch.argsort((~kept).to(torch.int8), dim=1, stable=True)
+        places = torch.arange(ids.shape[1], device=ids.device)
+        kept = (places < lengths[:, None]) & ~torch.isin(ids, self._skipped.to(ids.device))
+        order = torch.argsort(places + (~kept) * ids.shape[1], dim=1)
         counts = kept.sum(dim=1)
         vectors = outputs.vectors.gather(1, order[:, :, None].expand_as(outputs.vectors))
-        inside = torch.arange(ids.shape[1], device=ids.device) < counts[:, None]
+        inside = places < counts[:, None]
         return Representation(vectors * inside[:, :, None], counts)
 
     def multiply_adds_per_pair(self, lengths: Sequence[float]) -> float:
