@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from pairstill.errors import InputError
-from pairstill.representation import Representation, concatenate
+from pairstill.representation import Representation
 from pairstill.retrieval.vectors import StoredVectors
 from pairstill.serving.index_upkeep import IndexUpkeep
 from pairstill.serving.item_encoder import ItemEncoder
@@ -135,13 +135,9 @@ class ItemStore:
         texts = [text for _, text in items]
         for name, text in items:
             _check_unicode(name, text)
-        blocks = [
-            self._student.encode(self.field, texts[start : start + BLOCK_TEXTS])
-            for start in range(0, len(texts), BLOCK_TEXTS)
-        ]
-        if not blocks:
+        if not ids:
             return 0
-        block = concatenate(blocks)
+        block = self._student.encode(self.field, texts)
         if block.vectors.dtype.kind == "f" and not np.isfinite(block.vectors).all():
             bad = int(np.flatnonzero(~np.isfinite(block.vectors).all(axis=tuple(range(1, block.vectors.ndim))))[0])
             raise InputError(
