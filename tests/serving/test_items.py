@@ -300,6 +300,9 @@ def test_of_two_writers_the_second_is_refused_and_may_read(tmp_path: Path) -> No
     assert second.refresh().generation == 2
     assert contents(second)["a"][1] == "x"
     first.close()
+    first.close()
+    with pytest.raises(InputError, match="the store is closed"):
+        first.put([("c", "z")])
     second.put([("b", "y")])
     assert set(contents(second)) == {*BASE, "a", "b"}
     second.close()

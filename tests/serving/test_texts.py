@@ -59,24 +59,33 @@ def test_integer_ids_and_other_columns(tmp_path: Path) -> None:
     texts.close()
 
 
-def test_a_snapshot_finds_the_text_of_its_vectors(tmp_path: Path) -> None:
-    texts = TextStore.open(tmp_path / "texts.sqlite")
-    texts.register(str(tmp_path), 1)
-    for text in ("old", "new"):
-        texts.announce(str(tmp_path), [change("a", text)])
+def test_a_snapshot_finds_the_text_of_its_vectors_until_nobody_uses_it(tmp_path: Path) -> None:
+    texts, store = TextStore.open(tmp_path / "texts.sqlite"), str(tmp_path)
+    texts.register(store, 1)
+
+    def make(*changes: TextChange, settle: bool = True) -> None:
+        texts.announce(store, changes)
+        if settle:
+            texts.settle(store, changes)
+
+    make(change("a", "old"), settle=False)
+    make(change("a", "new"))
     assert texts.texts(["a", "a", "a"], versions("new", "old", "never")) == ["new", "old", None]
-    # Nothing is settled, so nothing is deleted.
-    assert texts.tidy() == 0
-    texts.settle(str(tmp_path), [change("a", "old")])
-    assert texts.open_of(str(tmp_path)) == [change("a", "new")]
-    texts.settle(str(tmp_path), [change("a", "new")])
-    assert texts.open_of(str(tmp_path)) == []
-    assert texts.tidy() == 1
+    assert texts.open_of(store) == []
+    snapshots = [frozenset({number}) for number in range(2)]
+    for one in snapshots:
+        texts.readers.add(one)
+    make(change("b", "x"))
+    assert texts.texts(["a", "a"], versions("new", "old")) == ["new", "old"]
+    # The older snapshot is gone.
+    del snapshots[0], one
+    make(change("a", None), settle=False)
     assert texts.texts(["a", "a"], versions("new", "old")) == ["new", None]
-    texts.announce(str(tmp_path), [change("a", None)])
-    assert texts.open_of(str(tmp_path)) == [TextChange("a", None, None)]
-    texts.settle(str(tmp_path), [change("a", None)])
-    texts.tidy()
+    # A change that is settled in an older form stays open.
+    texts.settle(store, [change("a", "new")])
+    assert texts.open_of(store) == [TextChange("a", None, None)]
+    texts.settle(store, [change("a", None)])
+    make(change("b", "y"))
     assert texts.texts(["a"], versions("new")) == [None]
     texts.close()
 
@@ -103,7 +112,6 @@ def test_a_change_is_open_for_every_store_of_the_field(tmp_path: Path) -> None:
     folders[1].rmdir()
     texts.register(search, 1)
     assert texts.open_of(rank) == []
-    assert texts.tidy() == 1
     texts.close()
 
 

@@ -146,17 +146,15 @@ class ApproximateIndex:
             raise ArtefactError(
                 stale, file=folder, fix="Build it again: `pairstill index` with the same --out replaces a stale index"
             )
-        return cls._read(folder, manifest)
+        return cls.read(folder, manifest)
 
     @classmethod
-    def open_behind(
-        cls, folder: str | Path, store: RepresentationStore
-    ) -> tuple[ApproximateIndex, np.ndarray] | None:  # fmt: skip
-        """Open an index though items came and went since it was built, where it can be told which.
+    def open_behind(cls, folder: str | Path, store: RepresentationStore) -> tuple[ApproximateIndex, np.ndarray] | None:
+        """Open an index though its store was edited since it was built, where it can be told how; only its size is checked.
 
         Args:
             folder: Of the index.
-            store: Whose items were edited since, or of the very state.
+            store: As it is now.
 
         Returns:
             The index and those of its rows whose items are deleted or replaced, ascending: its other rows are the first items
@@ -174,24 +172,37 @@ class ApproximateIndex:
                 str(staleness(manifest, store)), file=folder, fix="Build it of this store: `pairstill index`"
             )
         if manifest.store_state == state_of(store):
-            return cls._read(folder, manifest), np.empty(0, np.int64)
+            return cls.read(folder, manifest, checksum=False), np.empty(0, np.int64)
         if manifest.keys_sha256 is None:
             return None
-        if fingerprint_file(folder / KEYS_FILE) != manifest.keys_sha256:
-            raise ArtefactError("the file does not have the checksum of manifest.json", file=folder / KEYS_FILE)
-        kept = kept_rows(read_header(folder / KEYS_FILE)["keys"].map(), item_keys(store))
+        keys = folder / KEYS_FILE
+        if not keys.exists() or fingerprint_file(keys) != manifest.keys_sha256:
+            raise ArtefactError("the file is missing or does not have the checksum of manifest.json", file=keys)
+        kept = kept_rows(read_header(keys)["keys"].map(), item_keys(store))
         if not len(kept):
             return None
-        return cls._read(folder, manifest), np.setdiff1d(np.arange(manifest.items), kept)
+        return cls.read(folder, manifest, checksum=False), np.setdiff1d(np.arange(manifest.items), kept)
 
     @classmethod
-    def _read(cls, folder: Path, manifest: IndexManifest) -> ApproximateIndex:
+    def read(cls, folder: Path, manifest: IndexManifest, *, checksum: bool = True) -> ApproximateIndex:
+        """Map the file of an index into memory, whatever has become of its store.
+
+        Args:
+            folder: Of the index.
+            manifest: Its own.
+            checksum: Whether to read all of the file and compare its checksum; otherwise its size alone.
+
+        Raises:
+            ArtefactError: The file is missing or damaged.
+            MissingExtraError: faiss is not installed.
+        """
         faiss = import_faiss()
         path = folder / FILE
-        if not path.exists() or path.stat().st_size != manifest.bytes or fingerprint_file(path) != manifest.sha256:
+        whole = path.exists() and path.stat().st_size == manifest.bytes
+        if not whole or (checksum and fingerprint_file(path) != manifest.sha256):
             raise ArtefactError("the file is missing or does not have the checksum of manifest.json", file=path)
         try:
-            return cls(manifest, faiss.read_index(str(path)))
+            return cls(manifest, faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
         except RuntimeError as error:
             raise ArtefactError(f"faiss {faiss.__version__} cannot read the file: {error}", file=path) from None
 

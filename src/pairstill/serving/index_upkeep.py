@@ -135,13 +135,15 @@ class IndexUpkeep:
             import_faiss().omp_set_num_threads(1)
             with contextlib.suppress(OSError, AttributeError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-            index = build_index(vectors, self.folder, self._settings, progress=self._check, state=state)
+            manifest = build_index(vectors, self.folder, self._settings, progress=self._check, state=state).manifest
+            # Mapped, it costs no memory of our own.
+            index = ApproximateIndex.read(self.folder, manifest, checksum=False)
             with items.editing:
                 search = items.snapshot().item_search
                 if search is not None and self._building is not None:
                     covered = Covered.of(index, self._building, search.vectors)
                     items.take_index(covered)
-            recall = index.manifest.recall
+            recall = manifest.recall
             logger.info("%s: %d items, recall@%d %.3f", self.folder, len(vectors), recall.depth, recall.value)
         except _StoppedError:
             logger.info("%s: building was given up", self.folder)

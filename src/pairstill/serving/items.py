@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import threading
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from pairstill.errors import InputError
-from pairstill.representation import Representation, Similarity, concatenate
+from pairstill.representation import Representation
 from pairstill.retrieval.vectors import StoredVectors
-from pairstill.serving import merging
 from pairstill.serving.index_upkeep import IndexUpkeep
+from pairstill.serving.item_encoder import ItemEncoder
+from pairstill.serving.merging import commits_to_merge
 from pairstill.serving.search import Covered, ItemSearch, searchable
 from pairstill.serving.snapshot import ItemSnapshot, as_integer, stored_rows
 from pairstill.serving.texts import TextChange, TextStore
@@ -27,21 +26,6 @@ from pairstill.store.manifest import StoreManifest
 BLOCK_TEXTS = 64
 
 logger = logging.getLogger(__name__)
-
-
-class ItemEncoder(Protocol):
-    """What changing and searching items needs of a student; an exported one (`RuntimeStudent`) has it."""
-
-    @property
-    def encoder_fingerprints(self) -> tuple[str, ...]:
-        """Of each field's encoder, as stores carry it."""
-
-    @property
-    def similarity(self) -> Similarity | None:
-        """How two single vectors are compared; None where they are not."""
-
-    def encode(self, field: int, texts: Sequence[str], /) -> Representation[np.ndarray]:
-        """What is kept of texts, in their order."""
 
 
 @dataclass(eq=False)
@@ -84,7 +68,7 @@ class ItemStore:
         self._queue: list[_Change] = []
         self._queueing, self.editing = threading.Lock(), threading.Lock()
         self._merging: threading.Thread | None = None
-        self._snapshots: weakref.WeakSet[ItemSnapshot] = weakref.WeakSet()
+        self._closed = False
         self._open_snapshot()
 
     @classmethod
@@ -151,13 +135,9 @@ class ItemStore:
         texts = [text for _, text in items]
         for name, text in items:
             _check_unicode(name, text)
-        blocks = [
-            self._student.encode(self.field, texts[start : start + BLOCK_TEXTS])
-            for start in range(0, len(texts), BLOCK_TEXTS)
-        ]
-        if not blocks:
+        if not ids:
             return 0
-        block = concatenate(blocks)
+        block = self._student.encode(self.field, texts)
         if block.vectors.dtype.kind == "f" and not np.isfinite(block.vectors).all():
             bad = int(np.flatnonzero(~np.isfinite(block.vectors).all(axis=tuple(range(1, block.vectors.ndim))))[0])
             raise InputError(
@@ -199,6 +179,9 @@ class ItemStore:
             self._index.stop()
         with self.editing:
             self._release()
+            if self._texts is not None and not self._closed:
+                self._texts.release(self._key)
+            self._closed = True
         merging = self._merging
         if merging is not None:
             merging.join()
@@ -225,30 +208,19 @@ class ItemStore:
                 with self._queueing:
                     group, self._queue = self._queue, []
                 try:
-                    self._commit(group)
+                    self._apply(self._open_editor(), group)
                 except BaseException as error:
                     self._release()
                     for one in group:
                         one.error = one.error or error
                 for one in group:
                     one.done = True
+                self._look_after()
         if change.error is not None:
             raise change.error
 
-    def _commit(self, group: Sequence[_Change]) -> None:
-        """Make the changes of a group, the later ones on top of the earlier ones; refused ones get an error."""
-        editor = self._open_editor()
-        self._apply(editor, group)
-        sizes = [one.rows for one in editor.store.manifest.id_files]
-        if len(sizes) > 4 * merging.MOST_COMMITS:
-            self._merge(editor)
-        elif self._to_merge() and self._merging is None:
-            self._merging = threading.Thread(target=self._merge_later, name="pairstill-merge", daemon=True)
-            self._merging.start()
-        if self._index is not None:
-            self._index.build_if_behind(self)
-
     def _apply(self, editor: StoreEditor, group: Sequence[_Change]) -> None:
+        """Make the changes of a group, the later ones on top of the earlier ones; refused ones get an error."""
         store = editor.store
         final: dict[str, tuple[_Change, int] | None] = {}
         for change in group:
@@ -301,6 +273,8 @@ class ItemStore:
         """The editor, which holds the lock; the first time, finish what was begun."""
         if self._editor is not None:
             return self._editor
+        if self._closed:
+            raise InputError("the store is closed", file=self.folder)
         if self._snapshot.store.prepared_fingerprint is not None or self._snapshot.store.prepared_names:
             raise InputError(
                 "the store has a prepared part, which new items would lack", file=self.folder,
@@ -343,7 +317,6 @@ class ItemStore:
         if gone:
             self._apply(editor, [_Change(gone)])
         self._texts.settle(self._key, announced)
-        self._tidy()
 
     def _open_snapshot(self) -> None:
         fingerprint = self._student.encoder_fingerprints[self.field]
@@ -360,7 +333,8 @@ class ItemStore:
 
     def _show(self, store: RepresentationStore, search: ItemSearch | None) -> None:
         self._snapshot = ItemSnapshot(store, self._texts, self._student.similarity, search)
-        self._snapshots.add(self._snapshot)
+        if self._texts is not None:
+            self._texts.readers.add(self._snapshot)
 
     def take_index(self, covered: Covered) -> None:
         """Search by another index from now on; the caller holds `editing`."""
@@ -368,39 +342,38 @@ class ItemStore:
         assert search is not None
         self._show(self._snapshot.store, ItemSearch(search.vectors, covered))
 
+    def _look_after(self) -> None:
+        """Begin in the background what many edits make necessary."""
+        try:
+            if self._editor is not None and self._to_merge() and self._merging is None:
+                self._merging = threading.Thread(target=self._merge, name="pairstill-merge", daemon=True)
+                self._merging.start()
+            if self._index is not None:
+                self._index.build_if_behind(self)
+        except Exception:
+            logger.exception("%s is not looked after", self.folder)
+
     def _to_merge(self) -> int:
         store = self._snapshot.store
-        return merging.commits_to_merge([one.rows for one in store.manifest.id_files], store.deleted)
+        return commits_to_merge([one.rows for one in store.manifest.id_files], store.deleted)
 
-    def _merge_later(self) -> None:
-        """In a thread of its own."""
-        try:
-            with self.editing:
-                if self._editor is not None:
-                    self._merge(self._editor)
-                    self._tidy()
-        except Exception:
-            logger.exception("the commits of %s were not merged", self.folder)
-            with self.editing:
-                self._release()
-        finally:
-            self._merging = None
-
-    def _merge(self, editor: StoreEditor) -> None:
+    def _merge(self) -> None:
         """Merge small commits, and free what was deleted; items keep their rows, so searches need not be told."""
-        commits = self._to_merge()
-        if commits:
-            store = editor.merge(commits)
-            self._show(store, self._merged_search(store))
+        with self.editing:
+            try:
+                commits = self._to_merge()
+                if self._editor is not None and commits:
+                    store = self._editor.merge(commits)
+                    self._show(store, self._merged_search(store))
+            except Exception:
+                logger.exception("the commits of %s were not merged", self.folder)
+                self._release()
+            finally:
+                self._merging = None
 
     def _merged_search(self, store: RepresentationStore) -> ItemSearch | None:
         search = self._snapshot.item_search
         return None if search is None else ItemSearch(StoredVectors(store, search.vectors.metric), search.covered)
-
-    def _tidy(self) -> None:
-        """Texts that only older snapshots show are deleted once there are none."""
-        if self._texts is not None and len(self._snapshots) <= 1:
-            self._texts.tidy()
 
     def _slots(self) -> int:
         """Entries of every item in a store of a fixed stride, however short the texts are; 0 where there is no such number."""

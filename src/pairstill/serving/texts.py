@@ -6,7 +6,8 @@ import contextlib
 import logging
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +62,10 @@ class TextStore:
     snapshot of a store finds the text that belongs to its vectors, although a newer one has come. A change is announced
     here before a store makes it, and settled when the store has it: what a killed process left open is found by `open_of`.
     All methods may be called from several threads.
+
+    Attributes:
+        path: Of the database.
+        readers: Snapshots of all stores, one a store where none but the present ones are in use.
     """
 
     def __init__(self, path: Path, writer: sqlite3.Connection, reader: sqlite3.Connection) -> None:
@@ -68,6 +73,8 @@ class TextStore:
         self._writer, self._reader = writer, reader
         self._writing, self._reading = threading.RLock(), threading.Lock()
         self._settled: list[tuple[str, str, bytes | None]] = []
+        self._open_stores: list[str] = []
+        self.readers: weakref.WeakSet[Hashable] = weakref.WeakSet()
 
     @classmethod
     def open(
@@ -178,14 +185,20 @@ class TextStore:
     def register(self, store: str, field: int) -> None:
         """Note a store, so that changes of items of its field are open until it has made them; forget those that are gone."""
         with self._writing, _teaching(self.path), self._transaction():
+            self._open_stores.append(store)
             self._writer.execute("INSERT OR REPLACE INTO stores VALUES (?, ?)", (store, field))
             for (other,) in self._writer.execute("SELECT store FROM stores").fetchall():
                 if not Path(other).is_dir():
                     self._writer.execute("DELETE FROM stores WHERE store = ?", (other,))
                     self._writer.execute("DELETE FROM pending WHERE store = ?", (other,))
 
+    def release(self, store: str) -> None:
+        """A store that was registered is closed."""
+        with self._writing:
+            self._open_stores.remove(store)
+
     def announce(self, store: str, changes: Sequence[TextChange]) -> None:
-        """Write down what is about to happen to a store, durably.
+        """Write down what is about to happen to a store, durably; what earlier changes left is deleted.
 
         Args:
             store: That was registered. A change is open for every registered store of its field; another store that makes the
@@ -194,6 +207,7 @@ class TextStore:
         """
         with self._writing, _teaching(self.path), self._transaction():
             self._note_settled()
+            self._tidy()
             peers = self._writer.execute(
                 "SELECT store FROM stores WHERE field = (SELECT field FROM stores WHERE store = ?)", (store,)
             ).fetchall()
@@ -224,23 +238,6 @@ class TextStore:
             ).fetchall()
         return [TextChange(*row) for row in rows]
 
-    def tidy(self) -> int:
-        """Delete texts that no store needs any more: of replaced and deleted items whose change all stores have made.
-
-        Returns:
-            How many ids were looked at.
-        """
-        with self._writing, _teaching(self.path), self._transaction():
-            self._note_settled()
-            self._writer.execute("CREATE TEMP TABLE IF NOT EXISTS done (id TEXT PRIMARY KEY)")
-            self._writer.execute("DELETE FROM done")
-            self._writer.execute("INSERT INTO done SELECT id FROM latest WHERE id NOT IN (SELECT id FROM pending)")
-            self._writer.execute(
-                "DELETE FROM texts WHERE id IN (SELECT id FROM done) "
-                "AND version IS NOT (SELECT version FROM latest WHERE latest.id = texts.id)"
-            )
-            return self._writer.execute("DELETE FROM latest WHERE id IN (SELECT id FROM done)").rowcount
-
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
         self._writer.execute("BEGIN IMMEDIATE")
@@ -250,6 +247,16 @@ class TextStore:
             self._writer.execute("ROLLBACK")
             raise
         self._writer.execute("COMMIT")
+
+    def _tidy(self) -> None:
+        """Delete the texts of replaced and deleted items, once every store has made the change and no older snapshot is used."""
+        if len(self.readers) > len(self._open_stores):
+            return
+        made = "SELECT id FROM latest WHERE NOT EXISTS (SELECT 1 FROM pending WHERE pending.id = latest.id)"
+        self._writer.execute(
+            f"DELETE FROM texts WHERE id IN ({made}) AND version IS NOT (SELECT version FROM latest WHERE latest.id = texts.id)"
+        )
+        self._writer.execute(f"DELETE FROM latest WHERE id IN ({made})")
 
     def _note_settled(self) -> None:
         settled = self._settled
