@@ -14,11 +14,13 @@ from typing import Any
 import httpx
 import numpy as np
 import pyarrow as pa
+import torch
 
-from pairstill.export.onnx_folder import export_onnx
+from pairstill.export import export_onnx
 from pairstill.files import write_parquet
 from pairstill.scoring.encode import encode_store
-from pairstill.students import Student
+from pairstill.students import Student, make_student
+from pairstill.students.persistence import parse_config
 from retrieval_samples import tiny_student
 from tiny import WORDS
 
@@ -40,7 +42,7 @@ class Shop:
     def arguments(self) -> list[str]:
         """Of `pairstill serve`, all of it."""
         names = {
-            "--student": "dipair", "--store": "dipair-items", "--texts": "texts.parquet", "--search-student": "searcher",
+            "--student": "ranker", "--store": "ranker-items", "--texts": "texts.parquet", "--search-student": "searcher",
             "--search-store": "searcher-items", "--teacher": "teacher",
         }  # fmt: skip
         found = []
@@ -53,9 +55,18 @@ class Shop:
 
 
 def logits_of(student: Student, tuples: list[tuple[str, ...]]) -> np.ndarray:
-    from torch.nn import Identity
+    return np.asarray(student.predict(tuples, activation_fn=torch.nn.Identity()))
 
-    return np.asarray(student.predict(tuples, activation_fn=Identity()))
+
+def bag_student(seed: int, **encoder: Any) -> Student:
+    """A BERT2DNN, whose export needs no tracing."""
+    torch.manual_seed(seed)
+    values = {"head": {"widths": [24, 12]}, "encoder": {"minimum_count": 1, "max_lengths": [16], **encoder}}
+    student = make_student("bert2dnn", parse_config("bert2dnn", values), [WORDS] * 2)
+    with torch.no_grad():
+        for parameter in student.new_parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    return student.eval()
 
 
 def open_shop(folder: Path, base: Path) -> Shop:
@@ -64,12 +75,10 @@ def open_shop(folder: Path, base: Path) -> Shop:
     texts = [" ".join(random.choice(WORDS, random.integers(2, 9))) for _ in range(ITEMS)]
     ids = [f"p{number}" for number in range(ITEMS)]
     write_parquet(folder / "texts.parquet", pa.table({"id": ids, "text": texts}))
-    student = tiny_student(base, "dipair-tsf", keep=[2, 4], projection=8, head={"intermediate": 24})
-    searcher = tiny_student(base, "de-cos")
-    teacher = tiny_student(base, "cross-encoder", encoder={"max_lengths": [24]})
-    for name, one in (("dipair", student), ("searcher", searcher), ("teacher", teacher)):
+    student, searcher, teacher = bag_student(1), tiny_student(base, "de-cos"), bag_student(2)
+    for name, one in (("ranker", student), ("searcher", searcher), ("teacher", teacher)):
         export_onnx(one, folder / name)
-    for name, one in (("dipair-items", student), ("searcher-items", searcher)):
+    for name, one in (("ranker-items", student), ("searcher-items", searcher)):
         encode_store(one, 1, ids, texts, folder / name, "item")
     return Shop(folder, student, searcher, teacher, ids, texts)
 

@@ -17,10 +17,9 @@ import httpx
 import numpy as np
 import pytest
 
-from pairstill.export.onnx_folder import export_onnx
+from pairstill.export import export_onnx
 from pairstill.scoring.encode import encode_store
-from retrieval_samples import tiny_student
-from service_samples import ITEMS, Server, Shop
+from service_samples import ITEMS, Server, Shop, bag_student
 
 KEY = "a-key-of-the-test"
 
@@ -45,7 +44,7 @@ def test_starts_without_what_training_needs(shop: Shop) -> None:
         "import pairstill.serving.server\n"
         "from pairstill.serving.settings import ServeSettings, Sources\n"
         "root = Path(sys.argv[1])\n"
-        "sources = Sources(root / 'dipair', {1: root / 'dipair-items'}, None, root / 'searcher', root / 'searcher-items')\n"
+        "sources = Sources(root / 'ranker', {1: root / 'ranker-items'}, None, root / 'searcher', root / 'searcher-items')\n"
         "Application(ServeSettings(sources), open_version(sources, 1))\n"
         "print([name for name in ('torch', 'transformers', 'numba', 'scipy', 'sklearn') if name in sys.modules])\n"
     )
@@ -73,7 +72,7 @@ def test_refuses_to_start_with_what_does_not_fit(shop: Shop, arguments: list[str
         "--port",
         "0",
         "--student",
-        str(shop.folder / "dipair"),
+        str(shop.folder / "ranker"),
         *arguments,
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
@@ -83,7 +82,7 @@ def test_refuses_to_start_with_what_does_not_fit(shop: Shop, arguments: list[str
 
 
 def test_refuses_a_store_of_another_encoder_and_a_port_in_use(shop: Shop) -> None:
-    foreign = ["--student", str(shop.folder / "dipair"), "--store", f"2={shop.folder / 'searcher-items'}"]
+    foreign = ["--student", str(shop.folder / "ranker"), "--store", f"2={shop.folder / 'searcher-items'}"]
     with pytest.raises(AssertionError, match="made by another encoder"), Server(foreign):
         pass
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -218,11 +217,9 @@ def _check_changed(server: Server, shop: Shop) -> None:
     assert server.post("/v1/rank", query="w1", documents=[{"id": "p6"}]).status_code == 404
 
 
-def test_swaps_a_student_and_its_stores_under_load_without_a_failed_request(own_shop: Shop, base: Path) -> None:
+def test_swaps_a_student_and_its_stores_under_load_without_a_failed_request(own_shop: Shop) -> None:
     shop = own_shop
-    second = tiny_student(base, "dipair-tsf", keep=[2, 4], projection=8, head={"intermediate": 24})
-    export_onnx(second, shop.folder / "second")
-    other = tiny_student(base, "dipair-tsf", keep=[3, 4], projection=8, head={"intermediate": 24}, pooling="cls")
+    other = bag_student(5, hash_buckets=50)
     export_onnx(other, shop.folder / "other")
     encode_store(other, 1, shop.ids, shop.texts, shop.folder / "other-items", "item")
     documents = [{"id": one} for one in shop.ids[:50]]

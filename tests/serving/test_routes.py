@@ -24,7 +24,7 @@ def test_scores_by_text_and_by_id(server: Server, shop: Shop) -> None:
     expected = logits_of(shop.student, [(QUERY, "w3 w9"), (QUERY, five), ("w7", "w9 w9 w2"), ("", five)])
     np.testing.assert_allclose(answer["scores"], expected, atol=1e-5)
     np.testing.assert_allclose(answer["probabilities"], 1 / (1 + np.exp(-expected)), atol=1e-5)
-    assert answer["model"].startswith("dipair@")
+    assert answer["model"].startswith("ranker@")
     assert {"queue", "tokenize", "encode", "gather", "prepare", "head", "total"} <= set(answer["timing_ms"])
     assert server.post("/v1/score", tuples=rows).json()["timing_ms"] is None
 
@@ -82,7 +82,7 @@ def test_encodes(server: Server, shop: Shop) -> None:
 
 def test_tells_what_is_served(server: Server) -> None:
     answer = server.client.get("/v1/model").raise_for_status().json()
-    assert answer["name"] == "dipair-tsf"
+    assert answer["name"] == "bert2dnn"
     assert answer["stores"] == [{"field": 2, "items": ITEMS, "generation": answer["stores"][0]["generation"]}]
     assert answer["search_model"] == "de-cos"
     assert answer["limits"]["documents"] == 2000
