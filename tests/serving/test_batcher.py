@@ -140,8 +140,10 @@ def test_a_full_queue_refuses_at_once_and_has_room_again() -> None:
             assert refused.value.status_code == 429
             assert refused.value.headers is not None
             assert refused.value.headers["Retry-After"] == "1"
+            assert batcher.overloaded
             with batcher.admitted(30):
                 assert batcher.admitted_pairs == 100
+        assert not batcher.overloaded
         with batcher.admitted(1000):  # alone, it is served however large it is
             pass
         assert batcher.admitted_pairs == 0

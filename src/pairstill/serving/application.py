@@ -57,7 +57,8 @@ class Application:
             api.include_router(router)
         for kind in (ServiceError, RequestValidationError, PairstillError, HTTPException, Exception):
             api.add_exception_handler(kind, _on_error)
-        self._app = Guard(api, settings, self.service.metrics, OPEN_PATHS)
+        batcher = self.service.batcher
+        self._app = Guard(api, settings, self.service.metrics, OPEN_PATHS, lambda: batcher.overloaded)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

@@ -25,6 +25,8 @@ from pairstill.serving.errors import ServiceError
 from pairstill.serving.settings import Limits
 
 logger = logging.getLogger(__name__)
+READ_AGAIN = 0.75
+"""Below this part of a full queue requests are read again, after one was refused."""
 
 
 class Work:
@@ -113,6 +115,10 @@ class Batcher:
         compute: Called in the thread of its own.
         limits: See there.
         observer: Told of every batch.
+
+    Attributes:
+        admitted_pairs: Of requests that are not answered yet.
+        overloaded: Whether a request was refused and the queue has hardly shrunk since: then others need not be read.
     """
 
     def __init__(self, compute: Compute, limits: Limits, observer: Observer) -> None:
@@ -123,6 +129,7 @@ class Batcher:
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.admitted_pairs = 0
+        self.overloaded = False
 
     def start(self) -> None:
         """Start the thread; called in the event loop."""
@@ -146,14 +153,15 @@ class Batcher:
             ServiceError: 429, there is no room; nobody waits for it.
         """
         if self.admitted_pairs and self.admitted_pairs + pairs > self._limits.queue_pairs:
-            raise ServiceError(
-                429, "the queue is full", retry_after_s=1, fix="Ask again later, or ask for fewer documents at a time"
-            )
+            self.overloaded = True
+            raise queue_full()
         self.admitted_pairs += pairs
         try:
             yield
         finally:
             self.admitted_pairs -= pairs
+            if self.admitted_pairs < READ_AGAIN * self._limits.queue_pairs:
+                self.overloaded = False
 
     async def run(self, work: Work, deadline: float) -> None:
         """Have a work computed; its results are in it then.
@@ -271,6 +279,13 @@ class Batcher:
         assert self._loop is not None
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
             self._loop.call_soon_threadsafe(wake)
+
+
+def queue_full() -> ServiceError:
+    """429."""
+    return ServiceError(
+        429, "the queue is full", retry_after_s=1, fix="Ask again later, or ask for fewer documents at a time"
+    )
 
 
 def _rest(job: _Job) -> int:

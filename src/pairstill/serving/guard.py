@@ -7,16 +7,18 @@ import hmac
 import logging
 import time
 import traceback
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pairstill.serving.batcher import queue_full
 from pairstill.serving.errors import ServiceError, error_response
 from pairstill.serving.observability import Metrics
 from pairstill.serving.settings import ServeSettings, is_loopback
 
 logger = logging.getLogger(__name__)
+NEVER_REFUSED = ("/v1/admin/swap",)
 WITH_BODY = ("POST", "PUT", "DELETE", "PATCH")
 
 
@@ -28,10 +30,19 @@ class Guard:
         settings: Of the service.
         metrics: Told of every answer.
         open_paths: That need no key.
+        overloaded: Whether questions are refused before they are read, which costs less than to read and refuse them.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, metrics: Metrics, open_paths: Collection[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: ServeSettings,
+        metrics: Metrics,
+        open_paths: Collection[str],
+        overloaded: Callable[[], bool],
+    ) -> None:
         self._app, self._settings, self._metrics, self._open = app, settings, metrics, frozenset(open_paths)
+        self._overloaded = overloaded
         self._held_bytes = 0
         # Without a key, a page from elsewhere whose name was pointed at this machine must not reach the service.
         self._local_names_only = settings.api_key is None and is_loopback(settings.host)
@@ -47,6 +58,8 @@ class Guard:
             headers = dict(scope["headers"])
             self._check_host(headers)
             self._check_key(scope, headers)
+            if scope["method"] == "POST" and scope["path"] not in NEVER_REFUSED and self._overloaded():
+                raise queue_full()
             if scope["method"] in WITH_BODY:
                 await self._with_body(scope, headers, receive, answer)
             else:
