@@ -24,7 +24,7 @@ class GraphEncoder:
 
     Args:
         encoder: From `ids` and `lengths` to `hidden`; fields may share it.
-        project: From `hidden`, `ids` and `lengths` to the arrays of a representation.
+        project: From `hidden`, `ids` and `lengths` to the arrays of a representation, whose lengths are `kept`.
         spec: `constants` (other inputs of `encoder`, of this field), `attended_until` (None, or the token id after whose
             last occurrence nothing is attended to).
         padding: Id of the padding token.
@@ -44,7 +44,7 @@ class GraphEncoder:
             attended = ends.max(axis=1)
         hidden = self.encoder.run({**self.constants, "ids": ids, "lengths": attended})["hidden"]
         arrays = self.project.run({"hidden": hidden, "ids": ids, "lengths": lengths})
-        return Representation(**{"lengths": lengths, **arrays})
+        return Representation(lengths=arrays.pop("kept"), **arrays)
 
 
 class BagEncoder:

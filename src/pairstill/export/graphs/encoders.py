@@ -94,11 +94,11 @@ class Project(nn.Module):
         return tuple(self._kept(hidden, ids, lengths).arrays().values())
 
     def names(self, width: int) -> list[str]:
-        """Which arrays there are, of hidden states of this width."""
+        """Which arrays there are, of hidden states of this width; `kept` are the lengths, for an input has that name."""
+        ids, lengths = torch.ones(2, 3, dtype=torch.int64), torch.tensor([3, 2])
         with torch.no_grad():
-            return list(
-                self._kept(torch.zeros(2, 3, width), torch.ones(2, 3, dtype=torch.int64), torch.tensor([3, 2])).arrays()
-            )
+            found = self._kept(torch.zeros(2, 3, width), ids, lengths).arrays()
+        return ["kept" if name == "lengths" else name for name in found]
 
     def _kept(self, hidden: Tensor, ids: Tensor, lengths: Tensor) -> Representation[Tensor]:
         student, found = self.student, Representation(hidden, lengths)

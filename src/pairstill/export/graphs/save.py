@@ -55,6 +55,9 @@ def save_graphs(folder: Path, parts: Sequence[GraphPart]) -> None:
     """
     import onnx_ir
 
+    for part in parts:
+        # Names are all that tells values of a graph apart.
+        assert not {one.name for one in part.inputs} & set(part.outputs), part.file
     inputs = [(f"{part.file}/{one.name}", one) for part in parts for one in part.inputs]
     outputs = [f"{part.file}/{name}" for part in parts for name in part.outputs]
     shapes = tuple(dict.fromkeys(one.varying, torch.export.Dim.DYNAMIC) for _, one in inputs)
