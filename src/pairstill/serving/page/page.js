@@ -89,10 +89,10 @@
     const stages = timing ? STAGES.filter((name) => timing[name] > 0) : [];
     const known = stages.reduce((sum, name) => sum + timing[name], 0);
     const parts = stages.map((name) => [name, timing[name], STAGES.indexOf(name)]);
-    if (timing && timing.total - known > 0.005) parts.push(["other", timing.total - known, 0]);
+    if (timing && timing.total - known > 0.005) parts.push(["other", timing.total - known, STAGES.length]);
     $("bar").replaceChildren(...parts.map(([, value, place]) => {
       const part = make("i", "s" + place);
-      part.style.flexGrow = value;
+      part.style.flexGrow = 1000 * value / timing.total;
       return part;
     }));
     $("stages").replaceChildren(...parts.map(([name, value, place]) => {
@@ -101,7 +101,7 @@
       return entry;
     }));
     $("time").hidden = !parts.length;
-    return timing ? `${ms(timing.total)} on the server, ${ms(roundTrip)} with the way there and back` : ms(roundTrip);
+    return timing ? `${ms(timing.total)} on the server, ${ms(roundTrip)} round trip` : `${ms(roundTrip)} round trip`;
   }
 
   function meter(value, className) {
@@ -112,8 +112,8 @@
     return track;
   }
 
-  function number(list, name, value) {
-    list.append(make("dt", "", name), make("dd", "", value));
+  function number(list, name, value, className) {
+    list.append(make("dt", className, name), make("dd", "", value));
   }
 
   function show(results) {
@@ -125,10 +125,10 @@
       text.dir = "auto";
       what.append(text);
       if (one.id !== null && one.id !== undefined) what.append(make("p", "name", one.id));
-      number(numbers, "score", short(one.score));
+      number(numbers, "score", short(one.score), "whole");
       if (typeof one.score === "number") numbers.append(meter(one.score, ""));
       if (typeof one.teacher_score === "number") {
-        number(numbers, "teacher", `${short(one.teacher_score)} · ${teacher.indexOf(one) + 1}.`);
+        number(numbers, `teacher, its no. ${teacher.indexOf(one) + 1}`, short(one.teacher_score), "whole");
         numbers.append(meter(one.teacher_score, "teacher"));
       }
       number(numbers, "logit", short(one.logit));
