@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -78,46 +79,51 @@ def open_version(sources: Sources, threads: int | None, before: Version | None =
         InputError: A student cannot do what it is there for.
         ArtefactError: A folder is no export or store, is damaged, or a store is of another encoder.
     """
-    student = RuntimeStudent.open(sources.student, threads=threads)
-    for field in sources.stores:
-        if not 0 <= field < student.field_count:
+    with ExitStack() as opened:  # closed again where something does not fit
+        student = RuntimeStudent.open(sources.student, threads=threads)
+        for field in sources.stores:
+            if not 0 <= field < student.field_count:
+                raise InputError(
+                    f"a store is given for field {field + 1}",
+                    expected=f"1 to {student.field_count}, as {student.name} has",
+                )
+        texts = _open_texts(sources, before)
+
+        def items(folder: Path, of: RuntimeStudent, field: int, index: Path | None) -> ItemStore:
+            return opened.enter_context(closing(ItemStore.open(folder, of, field, texts=texts, index=index)))
+
+        own_search = sources.search_student is None and student.similarity is not None and 1 in sources.stores
+        if sources.index is not None and sources.search_student is None and not own_search:
             raise InputError(
-                f"a store is given for field {field + 1}", expected=f"1 to {student.field_count}, as {student.name} has"
-            )
-    texts = _open_texts(sources, before)
-    own_search = sources.search_student is None and student.similarity is not None and 1 in sources.stores
-    if sources.index is not None and sources.search_student is None and not own_search:
-        raise InputError(
-            "an index is given, and nothing to search with", file=sources.index,
-            fix="Give --search-student and --search-store, or a student of single vectors and its --store 2=FOLDER",
-        )  # fmt: skip
-    stores = {
-        field: ItemStore.open(
-            folder, student, field, texts=texts, index=sources.index if own_search and field == 1 else None
-        )
-        for field, folder in sources.stores.items()
-    }
-    search_student, search_store = (student, stores[1]) if own_search else (None, None)
-    if sources.search_student is not None and sources.search_store is not None:
-        search_student = RuntimeStudent.open(sources.search_student, threads=threads)
-        if search_student.similarity is None or search_student.field_count != 2:
-            raise InputError(
-                f"a {search_student.name} does not compare single vectors of two fields", file=sources.search_student,
-                expected="a student such as twinbert-cos, de-cos or bert-dot, exported",
+                "an index is given, and nothing to search with", file=sources.index,
+                fix="Give --search-student and --search-store, or a student of single vectors and its --store 2=FOLDER",
             )  # fmt: skip
-        search_store = ItemStore.open(sources.search_store, search_student, 1, texts=texts, index=sources.index)
-    teacher = None if sources.teacher is None else RuntimeStudent.open(sources.teacher, threads=threads)
-    for one, folder in ((student, sources.student), (teacher, sources.teacher)):
-        if one is not None and search_student is not None and (one.field_count, one.outputs) != (2, 1):
-            raise InputError(
-                f"the {one.name} takes {one.field_count} fields and gives {one.outputs} outputs", file=folder,
-                expected="2 fields and 1 output where items are searched",
-            )  # fmt: skip
-    number = 1 if before is None else before.number + 1
-    version = Version(number, sources, student, stores, search_student, search_store, teacher, texts)
-    _warm_up(version)
-    logger.info("version %d is open: %s", number, student.name)
-    return version
+        stores = {
+            field: items(folder, student, field, sources.index if own_search and field == 1 else None)
+            for field, folder in sources.stores.items()
+        }
+        search_student, search_store = (student, stores[1]) if own_search else (None, None)
+        if sources.search_student is not None and sources.search_store is not None:
+            search_student = RuntimeStudent.open(sources.search_student, threads=threads)
+            if search_student.similarity is None or search_student.field_count != 2:
+                raise InputError(
+                    f"a {search_student.name} does not compare single vectors of two fields", file=sources.search_student,
+                    expected="a student such as twinbert-cos, de-cos or bert-dot, exported",
+                )  # fmt: skip
+            search_store = items(sources.search_store, search_student, 1, sources.index)
+        teacher = None if sources.teacher is None else RuntimeStudent.open(sources.teacher, threads=threads)
+        for one, folder in ((student, sources.student), (teacher, sources.teacher)):
+            if one is not None and search_student is not None and (one.field_count, one.outputs) != (2, 1):
+                raise InputError(
+                    f"the {one.name} takes {one.field_count} fields and gives {one.outputs} outputs", file=folder,
+                    expected="2 fields and 1 output where items are searched",
+                )  # fmt: skip
+        number = 1 if before is None else before.number + 1
+        version = Version(number, sources, student, stores, search_student, search_store, teacher, texts)
+        _warm_up(version)
+        opened.pop_all()
+        logger.info("version %d is open: %s", number, student.name)
+        return version
 
 
 def _open_texts(sources: Sources, before: Version | None) -> TextStore | None:
