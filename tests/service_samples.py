@@ -87,7 +87,19 @@ class Server:
     """`pairstill serve` in a process, on a free port."""
 
     def __init__(self, arguments: list[str], **environment: str) -> None:
-        command = [sys.executable, "-m", "pairstill", "serve", "--port", "0", "--threads", "1", *arguments]
+        command = [
+            sys.executable,
+            "-m",
+            "pairstill",
+            "serve",
+            "--port",
+            "0",
+            "--threads",
+            "1",
+            "--drain-s",
+            "0",
+            *arguments,
+        ]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **environment}
         )
@@ -105,9 +117,10 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.client.close()
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGINT)
-        self.rest, self.log = self.process.communicate(timeout=30)
+        self.process.send_signal(signal.SIGTERM)
+        _, self.log = self.process.communicate(timeout=30)
+        if error is None:
+            assert self.process.returncode == 0
 
     def post(self, path: str, **body: Any) -> httpx.Response:
         return self.client.post(path, json=body)
