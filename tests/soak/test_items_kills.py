@@ -84,8 +84,11 @@ def edit_for_ever(folder: Path, done: list[int]) -> None:
             model = states(stream, number)[0]
             os.write(1, f"{stream} {number}\n".encode())
 
-    for stream in range(STREAMS):
-        threading.Thread(target=work, args=(stream,)).start()
+    threads = [threading.Thread(target=work, args=(stream,)) for stream in range(STREAMS)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
 
 
 def check(folder: Path, done: list[int]) -> list[int]:
