@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 
@@ -77,6 +77,21 @@ class Representation(Generic[Array]):
             for name, array in self.arrays().items()
             if name != "lengths"
         )
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """A logit that is `scale * similarity of two kept vectors + bias`, so that nearest-neighbour search finds the highest.
+
+    Attributes:
+        metric: `cosine`, or `dot`: of the vectors as they are kept.
+        scale: Below 0 where the least similar items have the highest logits.
+        bias: Of the logit.
+    """
+
+    metric: Literal["cosine", "dot"]
+    scale: float = 1.0
+    bias: float = 0.0
 
 
 ARRAYS = ("vectors", "lengths", "similarity", "scalars", "scales")

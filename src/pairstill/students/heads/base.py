@@ -4,25 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Similarity:
-    """A logit that is `scale * similarity of two kept vectors + bias`, so that nearest-neighbour search finds the highest.
-
-    Attributes:
-        metric: `cosine`, or `dot`: of the vectors as they are kept.
-        scale: Below 0 where the least similar items have the highest logits.
-        bias: Of the logit.
-    """
-
-    metric: Literal["cosine", "dot"]
-    scale: float = 1.0
-    bias: float = 0.0
+from pairstill.representation import Similarity as Similarity
 
 
 class Head(nn.Module, ABC):
