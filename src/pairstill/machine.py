@@ -115,7 +115,7 @@ def keep_freed_memory() -> bool:
 
 
 def set_threads(threads: int | None = None) -> int:
-    """Tell PyTorch how many threads to use, rather than let it count the host's cores; returns the number.
+    """Tell PyTorch and NumPy how many threads to use, rather than let them count the host's cores; returns the number.
 
     Args:
         threads: None means `usable_cores()`.
@@ -129,8 +129,17 @@ def set_threads(threads: int | None = None) -> int:
         raise InputError(f"the number of threads is {threads}", expected="at least 1")
     chosen = usable_cores() if threads is None else threads
     torch.set_num_threads(chosen)
+    set_blas_threads(chosen)
     keep_freed_memory()
     return chosen
+
+
+def set_blas_threads(threads: int) -> None:
+    """Tell NumPy's matrix products how many threads to use, where threadpoolctl, which comes with scikit-learn, is there."""
+    with contextlib.suppress(ImportError):
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+        threadpool_limits(threads, user_api="blas")
 
 
 def describe() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pairstill.errors import ArtefactError, InputError
 from pairstill.representation import Representation
 from pairstill.retrieval import StoredVectors, exact_search
+from pairstill.retrieval.exact import pair_dots
 from pairstill.retrieval.vectors import logits_of, query_vectors
 from pairstill.store import RepresentationStore, StoreEditor
 from pairstill.students.heads.base import Similarity
@@ -64,6 +65,24 @@ def test_numbers_do_not_depend_on_the_blocks_to_the_bit() -> None:
         np.testing.assert_array_equal(again.scores, first.scores)
     np.testing.assert_allclose(
         first.scores, -np.sort(-(asked.astype(np.float64) @ vectors.T))[:, :90], rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("dim", [1, 3, 8, 33, 384])
+def test_a_dot_product_does_not_depend_on_the_pairs_around_it(dim: int) -> None:
+    generator = np.random.default_rng(2)
+    left, right = (generator.standard_normal((count, dim)).astype(np.float32) for count in (7, 3000))
+    query = np.sort(generator.integers(0, 7, 5000))
+    row = generator.integers(0, 3000, 5000)
+    together = pair_dots(left, right, query, row)
+    mixed = generator.permutation(5000)
+    np.testing.assert_array_equal(pair_dots(left, right, query[mixed], row[mixed]), together[mixed])
+    alone = [
+        pair_dots(left, right, query[place : place + 1], row[place : place + 1])[0] for place in range(0, 5000, 50)
+    ]
+    np.testing.assert_array_equal(alone, together[::50])
+    np.testing.assert_allclose(
+        together, (left[query].astype(np.float64) * right[row]).sum(axis=1), rtol=1e-4, atol=1e-4
     )
 
 

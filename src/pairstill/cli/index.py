@@ -66,7 +66,8 @@ def index(
         staleness,
     )  # fmt: skip
     from pairstill.retrieval.search import open_store
-    from pairstill.retrieval.vectors import StoredVectors, query_vectors, similarity_of
+    from pairstill.retrieval.similarity import similarity_of
+    from pairstill.retrieval.vectors import StoredVectors, query_vectors
     from pairstill.store import RepresentationStore
     from pairstill.students import load_student
 

@@ -24,11 +24,13 @@ from pairstill.files import (
     write_manifest,
 )
 from pairstill.retrieval.best import Found
-from pairstill.retrieval.exact import exact_search, load_kernel
+from pairstill.retrieval.exact import exact_search
+from pairstill.retrieval.item_keys import item_keys, kept_rows
 from pairstill.retrieval.vectors import Metric, StoredVectors
 from pairstill.store import RepresentationStore
+from pairstill.store.shard_file import read_header, write_arrays
 
-KIND, VERSION, FILE = "index", 1, "index.faiss"
+KIND, VERSION, FILE, KEYS_FILE = "index", 1, "index.faiss", "items.safetensors"
 Structure = Literal["hnsw", "ivf"]
 LEAST_EFFORT = {"hnsw": 16, "ivf": 1}
 BLOCK_ROWS = 65_536
@@ -115,6 +117,7 @@ class IndexManifest:
     library: str
     bytes: int
     sha256: str
+    keys_sha256: str | None = None
 
 
 class ApproximateIndex:
@@ -143,12 +146,63 @@ class ApproximateIndex:
             raise ArtefactError(
                 stale, file=folder, fix="Build it again: `pairstill index` with the same --out replaces a stale index"
             )
+        return cls.read(folder, manifest)
+
+    @classmethod
+    def open_behind(cls, folder: str | Path, store: RepresentationStore) -> tuple[ApproximateIndex, np.ndarray] | None:
+        """Open an index though its store was edited since it was built, where it can be told how; only its size is checked.
+
+        Args:
+            folder: Of the index.
+            store: As it is now.
+
+        Returns:
+            The index and those of its rows whose items are deleted or replaced, ascending: its other rows are the first items
+            of the store, in order. None where the index is of other items, or nothing tells that it is not: an item without
+            a content hash may have been replaced.
+
+        Raises:
+            ArtefactError: It is no index, damaged, newer, or of another encoder.
+            MissingExtraError: faiss is not installed.
+        """
+        folder = Path(folder)
+        manifest = read_index_manifest(folder)
+        if manifest.encoder_fingerprint != store.encoder_fingerprint:
+            raise ArtefactError(
+                str(staleness(manifest, store)), file=folder, fix="Build it of this store: `pairstill index`"
+            )
+        if manifest.store_state == state_of(store):
+            return cls.read(folder, manifest, checksum=False), np.empty(0, np.int64)
+        if manifest.keys_sha256 is None:
+            return None
+        keys = folder / KEYS_FILE
+        if not keys.exists() or fingerprint_file(keys) != manifest.keys_sha256:
+            raise ArtefactError("the file is missing or does not have the checksum of manifest.json", file=keys)
+        kept = kept_rows(read_header(keys)["keys"].map(), item_keys(store))
+        if not len(kept):
+            return None
+        return cls.read(folder, manifest, checksum=False), np.setdiff1d(np.arange(manifest.items), kept)
+
+    @classmethod
+    def read(cls, folder: Path, manifest: IndexManifest, *, checksum: bool = True) -> ApproximateIndex:
+        """Map the file of an index into memory, whatever has become of its store.
+
+        Args:
+            folder: Of the index.
+            manifest: Its own.
+            checksum: Whether to read all of the file and compare its checksum; otherwise its size alone.
+
+        Raises:
+            ArtefactError: The file is missing or damaged.
+            MissingExtraError: faiss is not installed.
+        """
         faiss = import_faiss()
         path = folder / FILE
-        if not path.exists() or path.stat().st_size != manifest.bytes or fingerprint_file(path) != manifest.sha256:
+        whole = path.exists() and path.stat().st_size == manifest.bytes
+        if not whole or (checksum and fingerprint_file(path) != manifest.sha256):
             raise ArtefactError("the file is missing or does not have the checksum of manifest.json", file=path)
         try:
-            return cls(manifest, faiss.read_index(str(path)))
+            return cls(manifest, faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC))
         except RuntimeError as error:
             raise ArtefactError(f"faiss {faiss.__version__} cannot read the file: {error}", file=path) from None
 
@@ -184,8 +238,9 @@ def build_index(
     settings: IndexSettings | None = None,
     queries: np.ndarray | None = None,
     progress: Progress | None = None,
+    state: str | None = None,
 ) -> ApproximateIndex:
-    """Build an index of a store and save it; an older one in the folder is replaced.
+    """Build an index of a store and save it; an older one in the folder is replaced when the new one is whole.
 
     Args:
         items: Of the store.
@@ -193,6 +248,7 @@ def build_index(
         settings: None means the defaults.
         queries: `(queries, dim)` to measure recall with; None asks with items of the store.
         progress: Called with (items added, in all).
+        state: Of the store, from `state_of` when it was opened; None where nobody edits it meanwhile.
 
     Raises:
         InputError: The store is empty, or the folder holds something else.
@@ -208,7 +264,7 @@ def build_index(
     faiss = import_faiss()
     folder.mkdir(parents=True, exist_ok=True)
     with locked_folder(folder):
-        (folder / MANIFEST).unlink(missing_ok=True)
+        state = state or state_of(items.store)
         began = time.perf_counter()
         index = _built(faiss, items, settings, progress)
         seconds = time.perf_counter() - began
@@ -217,10 +273,12 @@ def build_index(
         effort, recall = _tuned(index, items, settings, asked, own, LEAST_EFFORT[settings.structure])
         with write_atomic(folder / FILE) as file:
             faiss.write_index(index, faiss.PyCallbackIOWriter(file.write))
+            (folder / MANIFEST).unlink(missing_ok=True)
+        write_arrays(folder / KEYS_FILE, {"keys": ("U64", [item_keys(items.store)])})
         manifest = IndexManifest(
-            items.store.encoder_fingerprint, state_of(items.store), items.store.generation, items.store.field, len(items),
-            items.dim, items.metric, settings, effort, recall, round(seconds, 3), f"faiss {version('faiss-cpu')}",
-            (folder / FILE).stat().st_size, fingerprint_file(folder / FILE),
+            items.store.encoder_fingerprint, state, items.store.generation, items.store.field, len(items), items.dim,
+            items.metric, settings, effort, recall, round(seconds, 3), f"faiss {version('faiss-cpu')}",
+            (folder / FILE).stat().st_size, fingerprint_file(folder / FILE), fingerprint_file(folder / KEYS_FILE),
         )  # fmt: skip
         write_manifest(folder, KIND, VERSION, asdict(manifest))
     return ApproximateIndex(manifest, index)
@@ -314,7 +372,6 @@ def _tuned(
     """The effort, doubled until it reaches the recall; the greatest where none does. `own`: rows of the items that ask."""
     more = 0 if own is None else 1
     depth = min(settings.depth, len(items) - more)
-    load_kernel()
     began = time.perf_counter()
     truth = _without(exact_search(asked, items, depth + more), own)
     exact_s = time.perf_counter() - began

@@ -1,18 +1,21 @@
-"""Exact nearest neighbours by dot product: blocked matrix products find candidates, one fixed kernel scores them."""
+"""Exact nearest neighbours by dot product: blocked matrix products find candidates, one fixed sum scores them."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
-import torch
 
 from pairstill.retrieval.best import Best, Found
-from pairstill.scoring import kernels
 
 BLOCK_ROWS = 8192
 BLOCK_QUERIES = 1024
+PAIR_NUMBERS = 1 << 17
+"""Numbers of either side that are gathered at a time to score candidates: they stay in the cache."""
+LONG_RUN = 32
+"""Pairs of one query from which on its vector is read in place."""
 
 
 class Vectors(Protocol):
@@ -42,7 +45,7 @@ def exact_search(
 
     Memory: about `block_queries * (block_rows + 4 * depth)` numbers besides the result; items are read a block at a time. The
     last bits of a matrix product depend on its shape, so products only choose candidates, with a margin for their rounding;
-    candidates are scored by one kernel. So the result, its numbers to the bit, is the same for any block size.
+    candidates are scored by `pair_dots`. So the result, its numbers to the bit, is the same for any block size.
 
     Args:
         queries: `(queries, dim)` float32.
@@ -60,9 +63,7 @@ def exact_search(
             stop = min(first + block_rows, len(items))
             right = items.block(first, stop)
             query, row = _candidates(left, right, best.last, depth)
-            dots = np.zeros((len(row), 1), np.float32)
-            kernels.add_dots(left, right, query, row, np.ones(1, np.float32), dots)
-            best.add(query, first + row, dots[:, 0])
+            best.add(query, first + row, pair_dots(left, right, query, row))
             done += len(left) * (stop - first)
             if progress is not None:
                 progress(done // len(items), len(queries))
@@ -74,8 +75,8 @@ def exact_search(
 
 def _candidates(left: np.ndarray, right: np.ndarray, last: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
     """Pairs, ascending by query, that may be among the best: none that is one of them is left out."""
-    similar = (torch.from_numpy(left) @ torch.from_numpy(right).T).numpy()
-    # A sum of n products is off by at most n * 2^-24 of the product of the lengths, here and in the kernel.
+    similar = left @ right.T
+    # A sum of n products is off by at most n * 2^-24 of the product of the lengths, here and in `pair_dots`.
     margin = left.shape[1] * 2.0**-23 * np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1).max(initial=0)
     chosen = similar >= (last - margin)[:, None]
     many = np.flatnonzero(chosen.sum(axis=1) > 2 * depth)
@@ -87,7 +88,28 @@ def _candidates(left: np.ndarray, right: np.ndarray, last: np.ndarray, depth: in
     return np.ascontiguousarray(query), np.ascontiguousarray(row)
 
 
-def load_kernel() -> None:
-    """Compile the kernel, or load it compiled, so that what is timed next does not count it."""
-    one = np.ones((1, 1), np.float32)
-    kernels.add_dots(one, one, np.zeros(1, np.int64), np.zeros(1, np.int64), one[0], np.zeros((1, 1), np.float32))
+def pair_dots(left: np.ndarray, right: np.ndarray, query: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Dot products of pairs, each summed in one order whatever the other pairs are; fastest where a query's follow each other.
+
+    Args:
+        left: `(queries, dim)` float32.
+        right: `(items, dim)` float32.
+        query: `(pairs,)` rows of `left`.
+        row: `(pairs,)` rows of `right`.
+
+    Returns:
+        `(pairs,)` float32.
+    """
+    dots = np.empty(len(row), np.float32)
+    step = max(1, PAIR_NUMBERS // max(1, left.shape[1]))
+    starts = np.flatnonzero(np.diff(query, prepend=-1))
+    if len(row) < LONG_RUN * len(starts):
+        for start in range(0, len(row), step):
+            part = slice(start, start + step)
+            np.vecdot(right[row[part]], left[query[part]], out=dots[part])
+        return dots
+    for begin, end in itertools.pairwise([*starts.tolist(), len(row)]):
+        for start in range(begin, end, step):
+            part = slice(start, min(start + step, end))
+            np.vecdot(right[row[part]], left[query[begin]], out=dots[part])
+    return dots

@@ -17,10 +17,11 @@ from pairstill.machine import describe
 from pairstill.representation import Representation
 from pairstill.retrieval.approximate import ApproximateIndex, Recall
 from pairstill.retrieval.best import Found
-from pairstill.retrieval.exact import exact_search, load_kernel
+from pairstill.retrieval.exact import exact_search
 from pairstill.retrieval.pairs import PairScorer, check_two_fields, score_candidates, search_all
 from pairstill.retrieval.run import read_run_table, write_run
-from pairstill.retrieval.vectors import StoredVectors, logits_of, query_vectors, similarity_of
+from pairstill.retrieval.similarity import similarity_of
+from pairstill.retrieval.vectors import StoredVectors, logits_of, query_vectors
 from pairstill.store import RepresentationStore
 from pairstill.store.ids import as_ids
 from pairstill.students import Student
@@ -161,7 +162,6 @@ def search(
         "queries": len(queries.texts), "depth": settings.depth,
     }  # fmt: skip
     ids = as_ids(queries.ids)
-    load_kernel()
     encode_s = search_s = 0.0
     recall: Recall | None = None
     with write_run(out, (queries.name, store.field), (ids.type, store.ids_at([0]).type), student.name, body) as writer:

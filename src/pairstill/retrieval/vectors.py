@@ -8,32 +8,14 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from pairstill.errors import ArtefactError, InputError
-from pairstill.representation import Representation
-from pairstill.scoring.fast_heads.cosine import normalised
+from pairstill.representation import Representation, Similarity
 from pairstill.store import RepresentationStore
-from pairstill.students import Student
-from pairstill.students.heads.base import Similarity
 
 Metric = Literal["cosine", "dot"]
-
-
-def similarity_of(student: Student) -> Similarity:
-    """How a student compares two single vectors.
-
-    Raises:
-        InputError: Its score is no cosine and no dot product of one vector an item.
-    """
-    found = student.similarity()
-    if found is None:
-        raise InputError(
-            f"the score of a {student.name} is no similarity of two vectors, so no index finds its best items",
-            expected="a student that keeps one vector an item and compares by cosine or dot product, such as de-cos",
-            fix="Search with such a student, then let this one score what it found: `pairstill search --candidates RUN`",
-        )
-    return found
+LEAST_LENGTH = np.float32(1e-12)
+"""A shorter vector is divided by this, as PyTorch's `normalize` does."""
 
 
 class StoredVectors:
@@ -67,8 +49,7 @@ class StoredVectors:
         Raises:
             ArtefactError: A number is not finite.
         """
-        vectors = self.store.gather_tensors(rows, torch.float32).vectors[:, 0]
-        found = as_vectors(vectors, self.metric)
+        found = as_vectors(self.store.gather(rows, widen=True).vectors[:, 0], self.metric)
         if not np.isfinite(found).all():
             bad = self.store.ids_at(rows[~np.isfinite(found).all(axis=1)][:1])[0].as_py()
             raise ArtefactError(
@@ -97,7 +78,7 @@ def query_vectors(similarity: Similarity, representation: Representation[Any]) -
     Raises:
         ArtefactError: A number is not finite.
     """
-    vectors = as_vectors(torch.as_tensor(representation.vectors)[:, 0], similarity.metric)
+    vectors = as_vectors(_widened(representation.vectors)[:, 0], similarity.metric)
     if not np.isfinite(vectors).all():
         raise ArtefactError("the vector of a query holds what is no finite number", fix="Look at the student")
     return -vectors if similarity.scale < 0 else vectors
@@ -108,8 +89,17 @@ def logits_of(similarity: Similarity, dots: np.ndarray) -> np.ndarray:
     return (np.float32(similarity.bias) + np.float32(abs(similarity.scale)) * dots).astype(np.float32)
 
 
-def as_vectors(vectors: torch.Tensor, metric: Metric) -> np.ndarray:
+def as_vectors(vectors: np.ndarray, metric: Metric) -> np.ndarray:
     """`(items, dim)` float32, of length 1 where the metric is the cosine."""
+    found = np.ascontiguousarray(vectors, dtype=np.float32)
     if metric == "cosine":
-        return normalised(vectors, torch.float32)
-    return vectors.float().contiguous().numpy()
+        lengths = np.sqrt(np.einsum("id,id->i", found, found))
+        found = found / np.maximum(lengths, LEAST_LENGTH)[:, None]
+    return found
+
+
+def _widened(vectors: Any) -> np.ndarray:
+    """Of a NumPy array or a PyTorch tensor, float32."""
+    if isinstance(vectors, np.ndarray):
+        return vectors.astype(np.float32, copy=False)
+    return np.asarray(vectors.detach().float().cpu().numpy())

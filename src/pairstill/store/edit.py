@@ -177,6 +177,34 @@ class StoreEditor:
         self._begin()
         return self.store
 
+    def merge(self, commits: int, *, block_rows: int = 4096) -> RepresentationStore:
+        """Write what the last commits added as if it had been one, without the items deleted since.
+
+        Many small commits make many small files, and looking up an id asks the ids of each. Items keep their rows. Readers
+        that have the store open keep what they opened.
+
+        Args:
+            commits: How many, the store's first writing counted as one.
+            block_rows: Items that are held in memory besides a shard.
+
+        Raises:
+            InputError: The store has no ids, fewer commits, or there are changes that were not committed.
+        """
+        manifest = self.store.manifest
+        if self._ids or len(self._deleted) != self.store.deleted:
+            raise InputError("there are changes that were not committed", file=self.folder, fix="Commit them first")
+        if not 1 <= commits <= len(manifest.id_files):
+            raise InputError(
+                f"{commits} commits are to be merged", file=self.folder, expected=f"1 to {len(manifest.id_files)}"
+            )
+        first = manifest.id_files[-commits].start
+        new = _rewritten(self.store, first, manifest.shard_rows, block_rows, None)
+        new.write(self.folder)
+        _clean(self.folder, new)
+        self.store = RepresentationStore.open(self.folder, checksums=False)
+        self._begin()
+        return self.store
+
     def _add(
         self, representation: Representation[Any], ids: Ids | None, expected: _Expected, prepared: Mapping[str, Any] | None,
         content_hash: np.ndarray | None,
@@ -254,31 +282,8 @@ def compact(
     """
     folder = Path(folder)
     with StoreEditor(folder) as editor:
-        store, manifest = editor.store, editor.store.manifest
-        shards: list[FileEntry] = []
-        number = manifest.generation + 1
-
-        def write(arrays: dict[str, Blocks], rows: int, entries: int | None) -> None:
-            path = folder / f"shard-{number:05d}-{len(shards):05d}.safetensors"
-            shards.append(_write_file(path, arrays, sum(shard.rows for shard in shards), rows, entries))
-
-        buffer = ShardBuffer(shard_rows or manifest.shard_rows, write, dict(manifest.arrays))
-        longest = 0
-        for start in range(0, len(store), block_rows):
-            if progress:
-                progress(start, len(store))
-            block = store.block(store.live_rows(start, min(start + block_rows, len(store))))
-            longest = max(longest, block.longest)
-            buffer.append(block)
-        buffer.flush(empty=None if shards else _without_items(store))
-        id_files: tuple[FileEntry, ...] = ()
-        if store.has_ids:
-            arrays = segment_arrays(as_ids(store.ids), store.content_hash)
-            id_files = (_write_file(folder / f"ids-{number:05d}.safetensors", arrays, 0, len(store)),)
-        new = manifest.next(
-            shards=tuple(shards), id_files=id_files, deletions=None, shard_rows=buffer.shard_rows,
-            longest=longest if manifest.stride == "ragged" else manifest.longest,
-        )  # fmt: skip
+        store = editor.store
+        new = _rewritten(store, 0, shard_rows or store.manifest.shard_rows, block_rows, progress)
         new.write(folder)
         _clean(folder, new)
         # They speak of shards that are gone.
@@ -286,6 +291,52 @@ def compact(
         if progress:
             progress(len(store), len(store))
         return RepresentationStore.open(folder, checksums=False)
+
+
+def _rewritten(
+    store: RepresentationStore, first: int, shard_rows: int, block_rows: int, progress: Callable[[int, int], None] | None
+) -> StoreManifest:  # fmt: skip
+    """Write the rows from `first` on, where a commit began, in whole shards without deleted items.
+
+    Returns:
+        The manifest of that state, not yet written.
+    """
+    folder, manifest = store.folder, store.manifest
+    number = manifest.generation + 1
+    kept = [shard for shard in manifest.shards if shard.start < first]
+    shards = list(kept)
+
+    def write(arrays: dict[str, Blocks], rows: int, entries: int | None) -> None:
+        path = folder / f"shard-{number:05d}-{len(shards) - len(kept):05d}.safetensors"
+        shards.append(_write_file(path, arrays, sum(shard.rows for shard in shards), rows, entries))
+
+    buffer = ShardBuffer(shard_rows, write, dict(manifest.arrays))
+    before = int(np.searchsorted(store.deleted_rows, first))
+    begin, longest = first - before, 0
+    for start in range(begin, len(store), block_rows):
+        if progress:
+            progress(start - begin, len(store) - begin)
+        block = store.block(store.live_rows(start, min(start + block_rows, len(store))))
+        longest = max(longest, block.longest)
+        buffer.append(block)
+    buffer.flush(empty=None if shards else _without_items(store))
+    id_files = tuple(one for one in manifest.id_files if one.start < first)
+    rows = np.arange(begin, len(store))
+    if store.has_ids and (len(rows) or not id_files):
+        hashes = store.content_hash_at(rows) if store.has_content_hashes else None
+        # A list that is mapped need not be copied.
+        ids = as_ids(store.ids if first == 0 else store.ids_at(rows))
+        path = folder / f"ids-{number:05d}.safetensors"
+        id_files = (*id_files, _write_file(path, segment_arrays(ids, hashes), first, len(ids)))
+    deletions = manifest.deletions if before else None
+    if 0 < before < store.deleted:
+        path = folder / f"deleted-{number:05d}.safetensors"
+        deletions = _write_file(path, {"rows": ("I64", [store.deleted_rows[:before]])}, 0, before)
+    ragged, whole = manifest.stride == "ragged", first == 0
+    return manifest.next(
+        shards=tuple(shards), id_files=id_files, deletions=deletions, shard_rows=buffer.shard_rows,
+        longest=longest if ragged and whole else manifest.longest,
+    )  # fmt: skip
 
 
 def _without_items(store: RepresentationStore) -> Block:

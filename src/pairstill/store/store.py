@@ -169,6 +169,21 @@ class RepresentationStore:
         ]
         return pa.concat_arrays(parts).take(pa.array(np.argsort(order, kind="stable")))
 
+    def content_hash_at(self, rows: np.ndarray | Sequence[int]) -> np.ndarray:
+        """Content hashes of the items at `rows`: `(items, 16)` uint8, zeros where an item was written without.
+
+        Raises:
+            InputError: The store has no ids, or a row is out of range.
+        """
+        self._need_ids()
+        wanted = self._stored_rows(rows)
+        out = np.zeros((len(wanted), HASH_BYTES), np.uint8)
+        for segment in self._files.segments:
+            here = np.flatnonzero((wanted >= segment.start) & (wanted < segment.start + len(segment)))
+            if segment.content_hash is not None and here.size:
+                out[here] = segment.content_hash[wanted[here] - segment.start]
+        return out
+
     def find(self, ids: Ids) -> np.ndarray:
         """Rows of the items with these ids, in this order: `(ids,)` int64.
 
