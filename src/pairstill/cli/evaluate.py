@@ -88,7 +88,8 @@ def evaluate(
             "--teacher-scores": teacher_scores,
             "--scores": scores,
         }
-        others_given |= {"--analyses": analyses, "--analysis": analysis}
+        others_given |= {"--analyses": analyses, "--analysis": analysis, "--against": against, "--term": term}
+        others_given["--case"] = case
         refuse_flags({**others_given, "--by": by, "--gain-levels": gain_levels}, "with --run, runs alone are measured")
         named_runs = [_name_and_path(one, "--run") for one in run]
         evaluate_runs(named_runs, qrels, tuples, split, metric, relevant_from, out)
@@ -165,6 +166,8 @@ def evaluate(
     for piece in renderables(evaluation.comparison, console.width):
         console.print(piece)
     print(f"report: {paths[-1]}   numbers: {out / 'results.json'}")
+    for sentence in () if inside is None else inside.notes:
+        print(sentence)
 
 
 def _name_and_path(value: str, option: str, *, needs_name: bool = False, default: str | None = None) -> tuple[str, str]:

@@ -6,7 +6,14 @@ from evaluation_samples import WORDS, tiny_base, tiny_student
 from pairstill.errors import InputError
 from pairstill.evaluation.analyses.cases import MOST_ROWS, cases
 from pairstill.evaluation.analyses.inputs import SHOWN_CHARACTERS, shown_text
-from pairstill.evaluation.analyses.neighbours import Table, check_terms, frequent_terms, neighbours, table_of
+from pairstill.evaluation.analyses.neighbours import (
+    FREQUENT,
+    EmbeddingTable,
+    check_terms,
+    frequent_terms,
+    neighbours,
+    table_of,
+)
 from pairstill.students.persistence import make_student, parse_config
 
 
@@ -45,14 +52,25 @@ def test_neighbours_are_the_greatest_cosines(base):
     assert np.array_equal(tables["words"].vectors, words.detach().numpy())
 
 
+def test_of_a_table_only_the_first_entries_are_neighbours_where_it_says_so():
+    vectors = np.array([[1, 0], [0, 1], [1, 0.1], [1, 0.2]], dtype=np.float32)
+    table = EmbeddingTable({"a": 0, "b": 1, "c": 2, "d": 3}, frozenset("b"), vectors, first=3)
+    (found,) = neighbours(["d"], {"s": table}).systems
+    assert (found.entries, found.candidates) == (4, 2)
+    assert [one.entry for one in found.terms[0].neighbours] == ["c", "a"]
+    assert table_of(bag_student()).first == FREQUENT
+
+
 def test_frequent_terms_are_words_of_the_texts_that_every_vocabulary_has():
-    table = Table({"nail": 0, "the": 1, "lamp": 2, "ox": 3, "door": 4}, frozenset(), np.eye(5, dtype=np.float32))
-    other = Table({"nail": 0, "door": 1}, frozenset(), np.eye(2, dtype=np.float32))
+    table = EmbeddingTable(
+        {"nail": 0, "the": 1, "lamp": 2, "ox": 3, "door": 4}, frozenset(), np.eye(5, dtype=np.float32)
+    )
+    other = EmbeddingTable({"nail": 0, "door": 1}, frozenset(), np.eye(2, dtype=np.float32))
     texts = ["the lamp lamp lamp", "the nail", "Nail, door", "the ox", "door"]
     assert frequent_terms(texts, [table]) == ("door", "nail", "lamp")
     assert frequent_terms(texts, [table, other]) == ("door", "nail")
     assert frequent_terms(texts, [table, other], 1) == ("door",)
-    foreign = Table({"porte": 0}, frozenset(), np.eye(1, dtype=np.float32))
+    foreign = EmbeddingTable({"porte": 0}, frozenset(), np.eye(1, dtype=np.float32))
     assert frequent_terms(texts, [table, foreign], 2) == ("door", "nail")
 
 
@@ -100,6 +118,13 @@ def test_cases_are_drawn_by_seed_from_groups_whose_labels_differ():
     assert found == cases(inputs, seed=3)
     assert found != cases(inputs, seed=4)
     assert all(len({row.label for row in one.rows}) > 1 for one in found.cases)
+
+
+def test_an_item_that_is_alone_is_shown_whole():
+    inputs = sample_inputs("binary", queries=60, per_query=1)
+    case = cases(inputs, seed=1).cases[0]
+    assert case.texts == {}
+    assert list(case.rows[0].texts) == ["query", "product"]
 
 
 def test_a_large_case_says_how_much_it_leaves_out():

@@ -58,7 +58,12 @@ def test_a_slot_is_removed_by_its_mean(students, inputs):
     assert slot.items == len(there)
     close(slot.removed, pearson([vectors[0], changed]))
     assert slot.change == slot.removed - found.full
-    assert found.none != found.full
+    means = [
+        encode_sample(student, inputs.tuple_set, inputs.tuples).without(f, range(n))[f] for f, n in ((0, 3), (1, 5))
+    ]
+    close(found.fields["query"], pearson([means[0], vectors[1]]))
+    close(found.fields["product"], pearson([vectors[0], means[1]]))
+    close(found.none, pearson(means))
     expected = np.corrcoef(
         probabilities(student.score_tuples(inputs.tuple_set, inputs.tuples)[:, 0]), probabilities(inputs.logits["big"][:, 0])
     )[0, 1]  # fmt: skip

@@ -34,7 +34,7 @@ class CaseRow:
     """One item of a group.
 
     Attributes:
-        texts: Field -> text, of the fields that differ within the group.
+        texts: Field -> text, of the fields that differ within the group; all where it is alone.
         label: In the label's own range.
         scores: One a system, in the order of `Cases.systems`.
     """
@@ -123,7 +123,7 @@ def _chosen(inputs: Inputs, wanted: Sequence[str], seed: int, drawn: int) -> lis
 
 def _case(inputs: Inputs, group: int, systems: Sequence[str]) -> Case:
     rows = np.flatnonzero(inputs.groups == group)
-    shared = inputs.shared_texts(rows)
+    shared = inputs.shared_texts(rows) if len(rows) > 1 else {}
     fields = [(place, name) for place, name in enumerate(inputs.tuple_set.field_names) if name not in shared]
     scores = {name: inputs.logits[name][rows, 0] for name in systems}
     probabilities = {name: sigmoid(scores[name]) if inputs.system(name).calibrated else None for name in systems}

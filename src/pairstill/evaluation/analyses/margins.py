@@ -11,7 +11,7 @@ from pairstill.errors import InputError
 
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 MOST_PAIRS = 2_000_000
-BINS = 40
+BINS = 60
 NO_PAIRS = "no group has two items with different labels"
 
 
@@ -113,4 +113,6 @@ def _edges(low: float, high: float) -> list[float]:
     step = 10.0 ** math.floor(math.log10(span / BINS))
     step = next(step * k for k in (1, 2, 2.5, 5, 10) if span / (step * k) <= BINS)
     first, last = math.floor(low / step), math.floor(high / step) + 1
-    return [k * step for k in range(first, last + 1)]
+    edges = [k * step for k in range(first, last + 1)]
+    # A quotient that was rounded to a whole number would leave the extreme value out.
+    return [min(edges[0], low), *edges[1:-1], max(edges[-1], high)]

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 TERMS = 12
 NEIGHBOURS = 10
+FREQUENT = 5000
+"""N-grams of a learned vocabulary that can be neighbours: rarer ones mostly lie where they started, at random."""
 WORD = re.compile(r"[^\W\d_]{3,}")
 UNTRAINED = re.compile(r"\[unused\d+\]")
 
@@ -54,11 +57,13 @@ class StudentNeighbours:
     Attributes:
         system: Its name.
         entries: Size of its vocabulary.
+        candidates: Entries that can be neighbours.
         terms: In the order of `Neighbours.terms`.
     """
 
     system: str
     entries: int
+    candidates: int
     terms: tuple[TermNeighbours, ...]
 
 
@@ -76,32 +81,44 @@ class Neighbours:
 
 
 @dataclass(frozen=True)
-class Table:
+class EmbeddingTable:
     """A student's vocabulary and its embeddings.
 
     Attributes:
         ids: Entry -> row of `vectors`.
         special: Entries that stand for no text.
         vectors: `(entries, dim)` float32.
+        first: Only the first so many can be neighbours; None means all.
     """
 
     ids: Mapping[str, int]
     special: frozenset[str]
     vectors: np.ndarray
+    first: int | None = None
+
+    @cached_property
+    def candidates(self) -> list[tuple[int, str]]:
+        """Rows and entries that can be neighbours."""
+        return [
+            (row, entry)
+            for entry, row in sorted(self.ids.items(), key=lambda one: one[1])
+            if (self.first is None or row < self.first) and entry not in self.special and not UNTRAINED.fullmatch(entry)
+        ]
 
     def row(self, term: str) -> int | None:
         """Row of a term as it stands or in lower case; None where the vocabulary lacks it."""
         return next((self.ids[one] for one in (term, term.lower()) if one in self.ids), None)
 
 
-def table_of(student: Student) -> Table | str:
+def table_of(student: Student) -> EmbeddingTable | str:
     """The input embeddings of a student, or why there are none with names.
 
     They are its first table with a row for every entry of its tokenizer's vocabulary; where fields have tables of their own,
-    the first field's.
+    the first field's. N-grams, which are numbered by frequency, have neighbours among the `FREQUENT` first.
     """
     from torch import nn
 
+    from pairstill.tokens.ngrams import NGramTokenizer
     from pairstill.tokens.tri_letter import TriLetterTokenizer
 
     if isinstance(student.tokenizer, TriLetterTokenizer):
@@ -113,11 +130,12 @@ def table_of(student: Student) -> Table | str:
     for module in student.modules():
         if isinstance(module, (nn.Embedding, nn.EmbeddingBag)) and module.num_embeddings > most:
             special = frozenset(getattr(student.tokenizer, "all_special_tokens", ()))
-            return Table(ids, special, module.weight.detach().float().cpu().numpy())
+            first = FREQUENT if isinstance(student.tokenizer, NGramTokenizer) else None
+            return EmbeddingTable(ids, special, module.weight.detach().float().cpu().numpy(), first)
     return "it has no table of embeddings for its vocabulary"
 
 
-def frequent_terms(texts: Iterable[str], tables: Sequence[Table], count: int = TERMS) -> tuple[str, ...]:
+def frequent_terms(texts: Iterable[str], tables: Sequence[EmbeddingTable], count: int = TERMS) -> tuple[str, ...]:
     """The words in most texts that every table has, or where there are none, any: of three letters or more, no stop words.
 
     They are in lower case; of those in equally many texts the first in the alphabet come first.
@@ -133,7 +151,7 @@ def frequent_terms(texts: Iterable[str], tables: Sequence[Table], count: int = T
     return tuple(word for word, number in held if number >= least)[:count]
 
 
-def check_terms(terms: Sequence[str], tables: Mapping[str, Table]) -> None:
+def check_terms(terms: Sequence[str], tables: Mapping[str, EmbeddingTable]) -> None:
     """Raise `InputError` where no student's vocabulary has a term."""
     import difflib
 
@@ -148,7 +166,7 @@ def check_terms(terms: Sequence[str], tables: Mapping[str, Table]) -> None:
             )
 
 
-def neighbours(terms: Sequence[str], tables: Mapping[str, Table], count: int = NEIGHBOURS) -> Neighbours:
+def neighbours(terms: Sequence[str], tables: Mapping[str, EmbeddingTable], count: int = NEIGHBOURS) -> Neighbours:
     """The nearest entries of each term in each student, by cosine of input embeddings.
 
     Args:
@@ -156,17 +174,15 @@ def neighbours(terms: Sequence[str], tables: Mapping[str, Table], count: int = N
         tables: Student -> `table_of` it.
         count: How many.
     """
-    return Neighbours(
-        tuple(terms), tuple(StudentNeighbours(name, len(one.ids), _nearest(terms, one, count)) for name, one in tables.items())
-    )  # fmt: skip
+    found = (
+        StudentNeighbours(name, len(one.ids), len(one.candidates), _nearest(terms, one, count))
+        for name, one in tables.items()
+    )
+    return Neighbours(tuple(terms), tuple(found))
 
 
-def _nearest(terms: Sequence[str], table: Table, count: int) -> tuple[TermNeighbours, ...]:
-    candidates = [
-        (row, entry)
-        for entry, row in sorted(table.ids.items(), key=lambda one: one[1])
-        if entry not in table.special and not UNTRAINED.fullmatch(entry)
-    ]
+def _nearest(terms: Sequence[str], table: EmbeddingTable, count: int) -> tuple[TermNeighbours, ...]:
+    candidates = table.candidates
     rows = np.array([row for row, _ in candidates], dtype=np.int64)
     lengths = np.linalg.norm(table.vectors, axis=1)
     found = []

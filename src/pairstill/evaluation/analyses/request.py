@@ -13,7 +13,7 @@ from pairstill.errors import InputError
 from pairstill.evaluation.analyses.cases import check_cases
 from pairstill.evaluation.analyses.kept import reason_against
 from pairstill.evaluation.analyses.margins import NO_PAIRS
-from pairstill.evaluation.analyses.neighbours import Table, check_terms, table_of
+from pairstill.evaluation.analyses.neighbours import EmbeddingTable, check_terms, table_of
 from pairstill.evaluation.analyses.slots import PAIRS
 from pairstill.evaluation.system import Role
 from pairstill.tuples.tuple_set import Tuples, TupleSet
@@ -84,7 +84,7 @@ class Plan:
     names: tuple[str, ...]
     against: str | None
     kept: tuple[tuple[str, DualEncoder], ...] = ()
-    tables: Mapping[str, Table] = field(default_factory=dict)
+    tables: Mapping[str, EmbeddingTable] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
@@ -103,8 +103,9 @@ def plan(
     Raises:
         InputError: An analysis that was named does not apply, or the other system, a case or a term is not there.
     """
-    first = dict(reversed([*students]))
-    first = {name: first[name] for name in dict.fromkeys(name for name, _ in students)}
+    first: dict[str, Student] = {}
+    for name, student in students:
+        first.setdefault(name, student)
     teacher = next((name for name, role in roles.items() if role == "teacher"), None)
     against = request.against or teacher
     if request.against is not None and request.against not in roles:
@@ -116,7 +117,7 @@ def plan(
     if "slots" in request.wanted:
         kept, said = _kept(first)
         notes += said
-    tables: dict[str, Table] = {}
+    tables: dict[str, EmbeddingTable] = {}
     if "neighbours" in request.wanted:
         for name, student in first.items():
             found = table_of(student)

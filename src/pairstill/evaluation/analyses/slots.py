@@ -59,7 +59,8 @@ class StudentSlots:
         system: Its name.
         rows: Of the sample.
         full: The headline as it is, on the sample.
-        none: The headline with every slot of every field replaced by its mean: what a similarity skip, or nothing, is worth.
+        fields: Field -> the headline with every slot of this field replaced by its mean.
+        none: The same of all fields together: what a similarity skip, or nothing, is worth.
         teacher: Pearson of the student's and the teacher's probability: what the whole student reads, beside the probes.
         slots: Field after field.
         notes: Why a column is empty.
@@ -68,6 +69,7 @@ class StudentSlots:
     system: str
     rows: int
     full: float | None
+    fields: dict[str, float | None]
     none: float | None
     teacher: float | None
     slots: tuple[Slot, ...]
@@ -137,11 +139,16 @@ class _Sample:
 
     def measure(self, name: str, tick: Callable[[int], None]) -> StudentSlots:
         student, encoded = self.student, self.encoded
-        logits = self._logits(encoded.representations)
+        kept, names = encoded.representations, self.inputs.tuple_set.field_names
+        logits = self._logits(kept)
         full = self._headline(logits)
         every = [
             encoded.without(field, range(slot_count(student, field)))[field] for field in range(student.field_count)
         ]
+        fields = {
+            name: self._headline(self._logits([*kept[:field], every[field], *kept[field + 1 :]]))
+            for field, name in enumerate(names)
+        }
         notes: list[str] = []
         base = load_base(student)
         if isinstance(base, str):
@@ -149,7 +156,7 @@ class _Sample:
         if self.target is None:
             notes.append("No probe: there is no teacher.")
         found: list[Slot] = []
-        for field, field_name in enumerate(self.inputs.tuple_set.field_names):
+        for field, field_name in enumerate(names):
             count, tokens = slot_count(student, field), encoded.tokens[field]
             shares: Sequence[dict[str, float | None] | None] | None = None
             cosines: list[float | None] = [None] * count
@@ -165,7 +172,7 @@ class _Sample:
                 removed = self._headline(self._logits(encoded.without(field, [slot])))
                 found.append(
                     Slot(
-                        field_name, slot, int((encoded.representations[field].lengths > slot).sum()), removed,
+                        field_name, slot, int((kept[field].lengths > slot).sum()), removed,
                         None if removed is None or full is None else removed - full, self._probe(field, slot),
                         None if shares is None else shares[slot], cosines[slot],
                     )
@@ -173,7 +180,14 @@ class _Sample:
                 tick(len(found))
         agreement = None if self.target is None else pearson(sigmoid(logits[:, 0]), self.target).value
         return StudentSlots(
-            name, len(self.tuples), full, self._headline(self._logits(every)), agreement, tuple(found), tuple(notes)
+            name,
+            len(self.tuples),
+            full,
+            fields,
+            self._headline(self._logits(every)),
+            agreement,
+            tuple(found),
+            tuple(notes),
         )
 
     def _logits(self, representations: Sequence[Representation[np.ndarray]]) -> np.ndarray:

@@ -156,9 +156,10 @@ def _student_slots(student: StudentSlots, title: str, lower_is_better: bool) -> 
         f'<p class="soft">{_escape(name)}</p><div class="scroll">{picture}</div>'
         for name, picture in slot_maps(student, title, lower_is_better)
     )
-    facts = f"{title} {_number(student.full)} on {student.rows:,} rows, {_number(student.none)} with all slots at their means"
+    fields = ", ".join(f"{_number(value)} (of {field})" for field, value in student.fields.items())
+    facts = f"{title} {_number(student.full)} on {student.rows:,} rows; with slots at their means {fields}, {_number(student.none)} (of all)"
     if student.teacher is not None:
-        facts += f"; its own Pearson with the teacher, to hold the probes against: {student.teacher:.2f}"
+        facts += f". Its own Pearson with the teacher, to hold the probes against: {student.teacher:.2f}"
     return (
         f"<h4>{_escape(student.system)}</h4><p>{_escape(facts)}.</p>{maps}"
         + _note(
@@ -180,7 +181,7 @@ def _neighbours(neighbours: Neighbours) -> str:
     for one in neighbours.systems:
         rows = [("other", f'<td>{_escape(term.term)}</td><td class="text">{_chips(term)}</td>') for term in one.terms]
         if rows:
-            columns = ["term", f"nearest of {one.entries:,} entries of {one.system}, with their cosine"]
+            columns = ["term", f"{one.system}: nearest of {one.candidates:,} entries, with their cosine"]
             out.append(f'<div class="neighbours">{_table(columns, rows)}</div>')
     return "\n".join(out)
 

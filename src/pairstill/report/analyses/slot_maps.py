@@ -68,7 +68,7 @@ def _rows(slots: Sequence[Slot], metric: str, sign: float, most: dict[str, float
     rows = [
         _Row(
             f"{metric} without it", tuple(one.change for one in slots), lambda value: abs(value) / most["change"],
-            lambda value: _short(f"{value:+.3f}"), lambda value: sign * value < 0,
+            lambda value: _short(f"{value:+.4f}"), lambda value: sign * value < 0,
         ),
         _Row(
             "probe, Pearson", tuple(one.probe for one in slots), lambda value: max(value, 0.0) / most["probe"],

@@ -27,7 +27,10 @@ def wins_svg(wins: SystemWins, against: str, metric: str) -> str | None:
         text(left - 40, 30, f"{metric} less that of {against}" if metric != "absolute error" else f"error spared against {against}", "tick"),
     ]  # fmt: skip
     for tick in ticks(low, high, 5):
-        out += [line(left, y(tick), right, y(tick), "grid"), text(left - 6, y(tick) + 4, f"{tick:+g}", "tick", "end")]
+        out += [
+            line(left, y(tick), right, y(tick), "grid"),
+            text(left - 6, y(tick) + 4, f"{tick:+g}" if tick else "0", "tick", "end"),
+        ]
     for gains, css in (
         ([max(one, 0.0) for one in wins.curve], "bar"),
         ([min(one, 0.0) for one in wins.curve], "bar against"),
