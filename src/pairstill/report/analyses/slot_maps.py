@@ -12,7 +12,7 @@ from pairstill.evaluation.analyses.slot_attention import TARGETS
 from pairstill.evaluation.analyses.slots import Slot, StudentSlots
 from pairstill.report.svg import text
 
-LABEL, CELL, ROW, ACROSS = 150.0, 43.0, 23.0, 16
+LABEL, CELL, ROW, ACROSS = 150.0, 50.0, 23.0, 16
 STRONGEST = 55.0
 """Percent of colour in the strongest cell, so that its number stays readable in dark and light."""
 
