@@ -91,6 +91,9 @@ def _magnitudes(magnitudes: Sequence[Magnitude]) -> str:
     spread = [(one.system, one.role, one.within_groups) for one in drawn if one.within_groups is not None]
     if spread:
         panels.append(boxes_svg("deviation of the logits within a group", spread))
+    alone = (
+        "Floors and similarities are no logits, and are in the table alone. " if len(drawn) < len(magnitudes) else ""
+    )
     columns = ["system", "mean", "deviation", "5%", "median", "95%", "least", "greatest", "in a group, mean", "groups"]
     rows = []
     for one in magnitudes:
@@ -105,9 +108,7 @@ def _magnitudes(magnitudes: Sequence[Magnitude]) -> str:
         + (f'<div class="figures">{"".join(f"<div>{one}</div>" for one in panels)}</div>' if panels else "")
         + _note("Boxes from the 25% to the 75% quantile, whiskers to 5% and 95%, a dot at the mean.")
         + _table(columns, rows)
-        + _note(
-            "Floors and similarities are no logits, and are in the table alone. Of several seeds the mean is taken."
-        )
+        + _note(alone + "Of several seeds the mean is taken.")
     )
 
 
