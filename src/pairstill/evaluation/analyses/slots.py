@@ -146,8 +146,8 @@ class _Sample:
             encoded.without(field, range(slot_count(student, field)))[field] for field in range(student.field_count)
         ]
         fields = {
-            name: self._headline(self._logits([*kept[:field], every[field], *kept[field + 1 :]]))
-            for field, name in enumerate(names)
+            field_name: self._headline(self._logits([*kept[:field], every[field], *kept[field + 1 :]]))
+            for field, field_name in enumerate(names)
         }
         notes: list[str] = []
         base = load_base(student)
