@@ -16,7 +16,8 @@ import time
 import numpy as np
 
 from pairstill.machine import describe, usable_cores
-from pairstill.tokens.ngrams import NGramSettings, NGramTokenizer
+from pairstill.tokens.ngram_text import NGramSettings
+from pairstill.tokens.ngrams import NGramTokenizer
 from pairstill.tuples import TupleSet
 
 

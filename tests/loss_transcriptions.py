@@ -110,7 +110,8 @@ def lambda_loss(s: Tensor, t: Targets, scheme: str, sigma: float, mu: float, tem
     for group in members(t.groups):
         group = [one for one in group if not math.isnan(y[one])]
         ideal = sum(
-            math.expm1(one * math.log(2)) / discount(place + 1) for place, one in enumerate(sorted((y[k] for k in group), reverse=True))
+            math.expm1(one * math.log(2)) / discount(place + 1)
+            for place, one in enumerate(sorted((y[k] for k in group), reverse=True))
         )
         ranking = sorted(group, key=lambda one: -float(s[one].detach()))
         rank = {one: place + 1 for place, one in enumerate(ranking)}

@@ -34,7 +34,9 @@ def main(data: Path, mined: Path, out: Path) -> None:
     passages.update({f"w-{row['passage_id']}": row["text"] for row in read(wikiqa / "passages.parquet")})
     for row in read(wikiqa / "labels.parquet"):
         if row["split"] != "test":
-            tuples.append((f"w-{row['query_id']}", f"w-{row['passage_id']}", float(row["label"]), row["split"], "wikiqa"))
+            tuples.append(
+                (f"w-{row['query_id']}", f"w-{row['passage_id']}", float(row["label"]), row["split"], "wikiqa")
+            )
 
     asked = [(key, row["query"]) for key, row in questions.items() if row["split"] == "train"]
     queries.update({f"m-{row['id']}": row["text"] for row in read(mined / "collection-query.parquet")})

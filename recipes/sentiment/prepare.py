@@ -25,7 +25,9 @@ def main(data: Path, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     labelled = pq.read_table(data / "sst2.parquet", columns=["text_id", "text", "label", "split"]).to_pylist()
     transfer: list[tuple[str, str, float | None, str]] = []
-    rows: list[tuple[str, str, float | None, str]] = [(f"s-{row['text_id']}", row["text"], float(row["label"]), row["split"]) for row in labelled]
+    rows: list[tuple[str, str, float | None, str]] = [
+        (f"s-{row['text_id']}", row["text"], float(row["label"]), row["split"]) for row in labelled
+    ]
     seen = {row["text"].strip().lower() for row in labelled}
     for file in ("imdb_unlabelled", "imdb", "amazon_mds"):
         columns = ["review_id", "text", "split"]
@@ -40,7 +42,9 @@ def main(data: Path, out: Path) -> None:
     random.Random(0).shuffle(transfer)
     rows += transfer
     names = ["id", "text", "label", "split"]
-    pq.write_table(pa.table([pa.array(column) for column in zip(*rows, strict=True)], names=names), out / "tuples.parquet")
+    pq.write_table(
+        pa.table([pa.array(column) for column in zip(*rows, strict=True)], names=names), out / "tuples.parquet"
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from pairstill.scoring.fast_head import FastHead
 from pairstill.students import BERT2DNN, load_student, make_student
 from pairstill.students.fingerprints import representation_fingerprint, student_fingerprint
 from pairstill.students.persistence import parse_config
-from pairstill.tokens.ngrams import ngrams
+from pairstill.tokens.ngram_text import ngrams
 from pairstill.tuples import TupleSet
 from tiny import tiny_tuple_set
 

@@ -12,7 +12,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from pairstill.errors import ArtefactError, InputError
-from pairstill.tokens.ngrams import NGramSettings, NGramTokenizer, ngrams
+from pairstill.tokens.ngram_text import NGramSettings, ngrams
+from pairstill.tokens.ngrams import NGramTokenizer
 
 SETTINGS = [
     NGramSettings(),

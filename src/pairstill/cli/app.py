@@ -25,6 +25,7 @@ from pairstill.cli.run import run
 from pairstill.cli.score import score
 from pairstill.cli.scores import scores
 from pairstill.cli.search import search
+from pairstill.cli.serve import serve
 from pairstill.cli.store import store
 from pairstill.cli.teach import teach
 from pairstill.errors import PairstillError
@@ -72,6 +73,7 @@ app.command()(score)
 app.command()(plan)
 app.command()(index)
 app.command()(search)
+app.command()(serve)
 app.command()(export)
 app.add_typer(bench, name="bench")
 app.add_typer(scores, name="scores")

@@ -18,7 +18,8 @@ from pairstill.students.heads.bag import BagHead, Combiner
 from pairstill.students.heads.feed_forward import FeedForwardHeadConfig
 from pairstill.students.heads.similarity_skip import SimilaritySkip
 from pairstill.students.inference import precision_context
-from pairstill.tokens.ngrams import NGramSettings, NGramTokenizer
+from pairstill.tokens.ngram_text import NGramSettings
+from pairstill.tokens.ngrams import NGramTokenizer
 from pairstill.tokens.ragged import RaggedTokens
 
 

@@ -132,20 +132,34 @@ class ColBERT(DualEncoder):
         if field == 0 and self._mask and not self.config.attend_to_masks:
             ends = (ids == self.tokenizer.sep_token_id) * torch.arange(1, ids.shape[1] + 1, device=ids.device)
             attended = ends.amax(dim=1)
-        outputs: Representation[Tensor] = self.encoder(field)(ids, lengths, self.keeps[field], attended)
+        return self.without_punctuation(field, ids, self.encoder(field)(ids, lengths, self.keeps[field], attended))
+
+    def without_punctuation(self, field: int, ids: Tensor, outputs: Representation[Tensor]) -> Representation[Tensor]:
+        """Token vectors of a document without those of punctuation, where that is skipped; `ids` are its `(items, tokens)`."""
         if field == 0 or not len(self._skipped):
             return outputs
-        valid = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
-        kept = valid & ~torch.isin(ids, self._skipped.to(ids.device))
-        order = torch.argsort((~kept).to(torch.int8), dim=1, stable=True)
+        lengths = outputs.lengths
+        places = torch.arange(ids.shape[1], device=ids.device)
+        kept = (places < lengths[:, None]) & ~torch.isin(ids, self._skipped.to(ids.device))
+        order = torch.argsort(places + (~kept) * ids.shape[1], dim=1)
         counts = kept.sum(dim=1)
         vectors = outputs.vectors.gather(1, order[:, :, None].expand_as(outputs.vectors))
-        inside = torch.arange(ids.shape[1], device=ids.device) < counts[:, None]
+        inside = places < counts[:, None]
         return Representation(vectors * inside[:, :, None], counts)
 
     def multiply_adds_per_pair(self, lengths: Sequence[float]) -> float:
         """Products of every token with every token."""
         return self.head.multiply_adds(lengths)  # type: ignore[operator, no-any-return]
+
+    def marker_of(self, field: int) -> list[int]:
+        """The id that follows [CLS], where there are markers."""
+        return self._markers[field : field + 1]
+
+    def masks_of(self, field: int) -> dict[str, int | None] | None:
+        """The `token` that follows a text `count` times, or until the text is `up_to` tokens long; None where none does."""
+        if field or not self._mask:
+            return None
+        return {"token": self._mask, "count": self._fixed_masks(field), "up_to": self.config.query_length}
 
     def _fixed_masks(self, field: int) -> int:
         """[MASK] tokens that every text of a field has."""

@@ -159,6 +159,10 @@ class CrossEncoder(Student):
             self.max_length,
             self.padding,
         )
+        return self.classify(ids, types, lengths)
+
+    def classify(self, ids: Tensor, types: Tensor | None, lengths: Tensor) -> Tensor:
+        """Logits of joined tuples: ids and token types `(tuples, tokens)`, of which the first `lengths (tuples,)` are valid."""
         extra = {} if types is None else {"token_type_ids": types}
         logits: Tensor = self.model(input_ids=ids, attention_mask=attention_mask(lengths, ids.shape[1]), **extra).logits
         return logits.float()

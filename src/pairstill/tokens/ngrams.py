@@ -2,44 +2,33 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import pyarrow as pa
 
-from pairstill.errors import ArtefactError, InputError
-from pairstill.files import fingerprint_file, read_json, write_json, write_text
+from pairstill.errors import InputError
+from pairstill.files import fingerprint_file, write_json, write_text
 from pairstill.machine import usable_cores
 from pairstill.tokens import ngram_kernels as kernels
+from pairstill.tokens.ngram_text import (
+    FORMAT,
+    FORMAT_VERSION,
+    PUNCTUATION,
+    SETTINGS_FILE,
+    SPACES,
+    VOCABULARY_FILE,
+    NGramSettings,
+    ngrams,
+    read_ngrams,
+)
 from pairstill.tokens.ragged import RaggedTokens
 
-FORMAT, FORMAT_VERSION = "pairstill/ngrams", 1
-SETTINGS_FILE, VOCABULARY_FILE = "ngrams.json", "ngrams.txt"
 TEXTS_PER_TASK = 8192
-SPACES = " \t\n\r\v\f"
-PUNCTUATION = "".join(one for one in map(chr, range(33, 127)) if not one.isalnum())
-START, END = "^", "$s"
-
-
-@dataclass(frozen=True)
-class NGramSettings:
-    """What the n-grams of a text are.
-
-    Attributes:
-        bigrams: Pairs of neighbouring words beside the single words, the first with `^` before it and the last with `$s` after it.
-        split_punctuation: ASCII punctuation marks are words of their own; False splits at white space alone (the paper's code).
-        hash_buckets: An n-gram's id is its hash modulo so many; None means a learned vocabulary.
-    """
-
-    bigrams: bool = True
-    split_punctuation: bool = False
-    hash_buckets: int | None = None
 
 
 class NGramTokenizer:
@@ -150,30 +139,7 @@ class NGramTokenizer:
         Raises:
             ArtefactError: A file is missing, newer or damaged.
         """
-        path = Path(folder) / SETTINGS_FILE
-        body = read_json(path)
-        if not isinstance(body, dict) or body.get("format") != FORMAT:
-            raise ArtefactError("the file holds no settings of n-grams", file=path, expected=f'"format": "{FORMAT}"')
-        if not isinstance(body.get("version"), int) or body["version"] > FORMAT_VERSION:
-            raise ArtefactError(
-                f"the format version is {body.get('version')!r}", file=path, expected=f"at most {FORMAT_VERSION}",
-                fix="Upgrade pairstill to read it",
-            )  # fmt: skip
-        try:
-            settings = NGramSettings(body["bigrams"], body["split_punctuation"], body["hash_buckets"])
-            wanted = None if settings.hash_buckets is not None else body["sha256"]
-        except KeyError as error:
-            raise ArtefactError(f"the key {error} is missing", file=path) from None
-        buckets = settings.hash_buckets
-        if buckets is not None and not (isinstance(buckets, int) and buckets > 0):
-            raise ArtefactError(f"hash_buckets is {buckets!r}", file=path, expected="a number above 0, or null")
-        if wanted is None:
-            return cls(settings)
-        file = Path(folder) / VOCABULARY_FILE
-        if not file.is_file() or fingerprint_file(file) != wanted:
-            raise ArtefactError(f"the file is missing or does not have the checksum of {SETTINGS_FILE}", file=file)
-        # Words may hold what Python takes for a line's end, but no line feed.
-        return cls(settings, file.read_bytes().decode().split("\n")[:-1])
+        return cls(*read_ngrams(folder))
 
     def _encode(self, texts: Sequence[str], most_words: int | None) -> tuple[np.ndarray, np.ndarray]:
         keys, counts = _keys(texts, self.settings, self._classes, most_words)
@@ -182,19 +148,6 @@ class NGramTokenizer:
         out, kept = np.empty(len(keys), dtype=np.int32), np.empty_like(counts)
         total = kernels.look_up(keys, counts, self._table, self._ids, out, kept)
         return out[:total].copy(), kept
-
-
-def ngrams(text: str, settings: NGramSettings, most_words: int | None = None) -> list[str]:
-    """The n-grams of one text, in plain Python; see `NGramTokenizer`."""
-    marks = re.escape(PUNCTUATION) if settings.split_punctuation else ""
-    pattern = f"[^{SPACES}{marks}]+" + (f"|[{marks}]" if marks else "")
-    words = re.findall(pattern, text.lower())[:most_words]
-    if not settings.bigrams or not words:
-        return words
-    found = [f"{START} {words[0]}"]
-    for before, word in pairwise(words):
-        found += [before, f"{before} {word}"]
-    return [*found, words[-1], f"{words[-1]} {END}"]
 
 
 class _Counter:

@@ -212,11 +212,12 @@ class _Sample:
         if exact is not None:
             found = kendall(exact[0], logits[0]).value
             tau = 1.0 if found is None else float(found)
-            overlap = _overlap(*(one.reshape(self.left, -1) for one in (exact[1], logits[1])))
+            overlap = top_overlap(*(one.reshape(self.left, -1) for one in (exact[1], logits[1])))
         return Agreement(precision, round(rate, 1), tau, overlap, len(self.pairs)), logits
 
 
-def _overlap(exact: np.ndarray, other: np.ndarray) -> float:
+def top_overlap(exact: np.ndarray, other: np.ndarray) -> float:
+    """Mean share of the best 10 of each row of `(lists, scores)` that are among the best 10 in both."""
     count = min(OVERLAP, exact.shape[1])
     shared = []
     for one, two in zip(exact, other, strict=True):

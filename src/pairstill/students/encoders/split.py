@@ -34,7 +34,7 @@ class LowerLayers(nn.Module):
         limit = position_limit(config)
         self.first_position = 0 if limit is None else config.max_position_embeddings - limit
 
-    def forward(self, ids: Tensor, lengths: Tensor, offset: int, later: bool) -> Tensor:
+    def forward(self, ids: Tensor, lengths: Tensor, offset: int | Tensor, later: bool | Tensor) -> Tensor:
         """Hidden vectors `(items, tokens, hidden)`, zero past each length.
 
         Args:
@@ -45,7 +45,7 @@ class LowerLayers(nn.Module):
         """
         valid = attention_mask(lengths, ids.shape[1])
         positions = torch.arange(ids.shape[1], device=ids.device) + offset + self.first_position
-        more = {"token_type_ids": torch.full_like(ids, int(later and self.types > 1))} if self.types else {}
+        more = {"token_type_ids": torch.zeros_like(ids) + later * int(self.types > 1)} if self.types else {}
         hidden = self.project(self.embeddings(input_ids=ids, position_ids=positions[None].expand_as(ids), **more))
         mask = ((1 - valid) * MASKED)[:, None, None].to(hidden.dtype)
         for layer in self.layers:

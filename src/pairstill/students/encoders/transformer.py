@@ -104,7 +104,11 @@ class TransformerEncoder(nn.Module):
             keep: What is returned; `all` gives as many columns as there are ids.
             attended: `(items,)` how many of the tokens others attend to; None means all valid ones.
         """
-        hidden = self.hidden_states(ids, lengths if attended is None else attended)
+        return self.keep_vectors(self.hidden_states(ids, lengths if attended is None else attended), lengths, keep)
+
+    def keep_vectors(self, hidden: Tensor, lengths: Tensor, keep: Keep) -> Representation[Tensor]:
+        """What is kept of `(items, tokens, hidden)` hidden states, of which `lengths (items,)` are valid; see `forward`."""
+        width = hidden.shape[1]
         similarity = mean_pool(hidden, lengths) if self.similarity else None
         if keep.take == "weighted" and self.pool is not None:
             return Representation(
@@ -114,14 +118,14 @@ class TransformerEncoder(nn.Module):
             pooled = similarity if similarity is not None else mean_pool(hidden, lengths)
             return Representation(pooled[:, None], torch.ones_like(lengths))
         if keep.take == "all":
-            valid = attention_mask(lengths, ids.shape[1])[:, :, None].to(hidden.dtype)
+            valid = attention_mask(lengths, width)[:, :, None].to(hidden.dtype)
             return Representation((hidden * valid).float(), lengths, similarity)
         kept = lengths.clamp(max=keep.tokens)
-        columns = torch.arange(keep.tokens, device=ids.device)
-        places = columns.expand(len(ids), -1)
+        columns = torch.arange(keep.tokens, device=hidden.device)
+        places = columns.expand(len(hidden), -1)
         if keep.take == "last":
             places = places + (lengths - kept)[:, None]
-        places = places.clamp(max=ids.shape[1] - 1)
+        places = places.clamp(max=width - 1)
         vectors = hidden.gather(1, places[:, :, None].expand(-1, -1, hidden.shape[2]))
         vectors = vectors * (columns < kept[:, None])[:, :, None].to(vectors.dtype)
         return Representation(vectors.float(), kept, similarity)

@@ -81,10 +81,14 @@ class TriLetterEncoder(TransformerEncoder):
         known = ids != 0
         counts = known.sum(dim=2).flatten()
         summed = nn.functional.embedding_bag(ids[known], self.letters.weight, counts.cumsum(0) - counts, mode="sum")
-        places = torch.arange(1, words + 1, device=ids.device)
+        return self.words_in_context(summed.view(items, words, -1), lengths)
+
+    def words_in_context(self, vectors: Tensor, lengths: Tensor) -> Tensor:
+        """What the layers make of word vectors `(items, words, hidden)`."""
+        words = vectors.shape[1]
+        places = torch.arange(1, words + 1, device=vectors.device)
         places = places * (places <= lengths[:, None])
-        vectors = summed.view(items, words, -1) + self.positions(places)
-        return self.run_layers(lengths, words, inputs_embeds=vectors)
+        return self.run_layers(lengths, words, inputs_embeds=vectors + self.positions(places))
 
 
 class _NoEmbeddings(nn.Module):

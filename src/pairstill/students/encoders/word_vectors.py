@@ -109,7 +109,7 @@ class WordContext(nn.Module):
         self.mix = nn.Parameter(torch.tensor(0.5))
         self.layers, self.intermediate = layers, intermediate
 
-    def forward(self, ids: Tensor, lengths: Tensor, offset: int) -> Tensor:
+    def forward(self, ids: Tensor, lengths: Tensor, offset: int | Tensor) -> Tensor:
         """`(items, tokens, dim)`, zero past each length; `offset` is the position of the first token."""
         valid = attention_mask(lengths, ids.shape[1])
         words = self.words(ids)
@@ -125,7 +125,7 @@ class WordContext(nn.Module):
         return float(self.layers * length * (4 * dim * dim + 2 * dim * self.intermediate + 2 * length * dim))
 
 
-def positions(tokens: int, dim: int, offset: int) -> Tensor:
+def positions(tokens: int, dim: int, offset: int | Tensor) -> Tensor:
     """Sinusoidal features `(tokens, dim)`: sines of ever longer waves in the first half, cosines in the second."""
     half = dim // 2
     rates = torch.exp(torch.arange(half) * (-math.log(10_000.0) / max(half - 1, 1)))

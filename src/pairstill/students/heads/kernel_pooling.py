@@ -66,6 +66,10 @@ class KernelHead(Head):
     def _score(self, prepared: Sequence[Mapping[str, Tensor]], index: Tensor) -> Tensor:
         first, second = (one["lengths"][index[:, field]] for field, one in enumerate(prepared))
         left, right = (one["vectors"][index[:, field]] for field, one in enumerate(prepared))
+        return self.pooled(left, first, right, second)
+
+    def pooled(self, left: Tensor, first: Tensor, right: Tensor, second: Tensor) -> Tensor:
+        """Logits `(tuples, 1)` of word vectors `(tuples, words, dim)`, of which the first so many `(tuples,)` are valid."""
         cosines = torch.bmm(left, right.transpose(1, 2)).float()
         kernels = torch.exp((cosines[..., None] - self.centres).square() * (-0.5 / WIDTH**2))
         valid = attention_mask(second, cosines.shape[2])[:, None, :, None].to(kernels.dtype)

@@ -61,10 +61,9 @@ class MaxSimHead(Head):
 
     def _paired(self, left: Mapping[str, Tensor], right: Mapping[str, Tensor], index: Tensor) -> Tensor:
         first, second = index[:, 0], index[:, 1]
-        products = torch.bmm(left["vectors"][first], right["vectors"][second].transpose(1, 2)).float()
-        hidden = attention_mask(right["lengths"][second], products.shape[2])[:, None] == 0
-        best = products.masked_fill(hidden, -torch.inf).amax(dim=2)
-        return (best * attention_mask(left["lengths"][first], products.shape[1])).sum(dim=1)
+        return sum_of_maxima(
+            left["vectors"][first], left["lengths"][first], right["vectors"][second], right["lengths"][second]
+        )
 
     def _crossed(self, left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Tensor:
         """`(first items, second items)`."""
@@ -93,3 +92,11 @@ class MaxSimHead(Head):
         """None."""
         del field
         return 0.0
+
+
+def sum_of_maxima(left: Tensor, left_lengths: Tensor, right: Tensor, right_lengths: Tensor) -> Tensor:
+    """MaxSim `(tuples,)` of token vectors `(tuples, tokens, dim)`, of which the first `lengths (tuples,)` are valid."""
+    products = torch.bmm(left, right.transpose(1, 2)).float()
+    hidden = attention_mask(right_lengths, products.shape[2])[:, None] == 0
+    best = products.masked_fill(hidden, -torch.inf).amax(dim=2)
+    return (best * attention_mask(left_lengths, products.shape[1])).sum(dim=1)

@@ -1,0 +1,1 @@
+"""Parts of students in the form in which they become ONNX graphs."""

@@ -1,0 +1,158 @@
+"""Running the application: the socket, the signals, and clients that are slow to say what they want."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import h11
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from pairstill.errors import InputError, PairstillError
+from pairstill.serving.application import Application
+from pairstill.serving.errors import ServiceError
+from pairstill.serving.models import open_version
+from pairstill.serving.settings import ServeSettings
+
+logger = logging.getLogger(__name__)
+STOP_S = 5.0
+"""Seconds beyond the time allowed for an answer after which requests in flight are given up."""
+SWITCH_S = 0.0005
+"""After how many seconds the thread that computes lets the one that answers have the interpreter."""
+
+
+def serve(settings: ServeSettings, started: Callable[[str, float], None]) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    Args:
+        settings: Of the service.
+        started: Called with the address and the seconds that opening took, when requests are answered.
+
+    Raises:
+        InputError: The address cannot be listened on, or a student cannot do what it is there for.
+        ArtefactError: A folder does not fit, or is damaged.
+    """
+    began = time.perf_counter()
+    listener = _listen(settings.host, settings.port)
+    with contextlib.closing(listener):
+        application = Application(settings, open_version(settings.sources, settings.threads))
+        host, port = listener.getsockname()[:2]
+        limits = settings.limits
+        config = uvicorn.Config(
+            application, http=_protocol(limits.body_s, limits.connections), ws="none", loop="asyncio", lifespan="on", log_config=None,
+            log_level="error", access_log=False, server_header=False,
+            timeout_graceful_shutdown=int(limits.timeout_s + STOP_S), timeout_keep_alive=30, proxy_headers=False,
+        )  # fmt: skip
+        sys.setswitchinterval(SWITCH_S)
+        shown = f"[{host}]" if ":" in host else host
+        _Server(config, application, lambda: started(f"http://{shown}:{port}", time.perf_counter() - began)).run(
+            [listener]
+        )
+
+
+class _Server(uvicorn.Server):
+    """Ends with exit code 0 after a drain, and opens its folders again on SIGHUP."""
+
+    def __init__(self, config: uvicorn.Config, application: Application, started: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._application, self._started = application, started
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then say so."""
+        await super().startup(sockets)
+        self._started()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Handle signals in the event loop."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._begin, self._drain)
+        loop.add_signal_handler(signal.SIGHUP, self._begin, self._open_again)
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        yield
+
+    def _begin(self, what: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        task = asyncio.create_task(what())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _drain(self) -> None:
+        service = self._application.service
+        logger.info("draining")
+        service.draining = True
+        await asyncio.sleep(service.settings.drain_s)
+        self.should_exit = True
+
+    async def _open_again(self) -> None:
+        try:
+            await self._application.editing.swap({})
+        except PairstillError as error:
+            logger.error("nothing was opened again: %s", error)
+
+    def _interrupt(self) -> None:
+        self.force_exit = self.should_exit
+        self._application.service.draining = self.should_exit = True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise InputError(
+            f"the address {host}:{port} cannot be listened on: {error.strerror or error}",
+            fix="Choose another --port or --host (--port 0 takes a free port)",
+        ) from None
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    refused = ServiceError(503, "too many connections are open", retry_after_s=1, fix="Ask again later", close=True)
+    await refused.response()(scope, receive, send)
+
+
+def _protocol(head_s: float, most_connections: int) -> type[H11Protocol]:
+    """HTTP/1.1 that refuses more than so many connections, and closes one on which a request's head does not arrive in time."""
+
+    class Impatient(H11Protocol):
+        _giving_up: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            if len(self.connections) > most_connections:
+                self.app = _refuse
+            self._wait_for_head()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.conn.their_state is not h11.IDLE:
+                self._stop_waiting()
+            elif self._giving_up is None:
+                self._wait_for_head()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_waiting()
+            super().connection_lost(exc)
+
+        def _wait_for_head(self) -> None:
+            self._giving_up = self.loop.call_later(head_s, self._give_up)
+
+        def _stop_waiting(self) -> None:
+            if self._giving_up is not None:
+                self._giving_up.cancel()
+                self._giving_up = None
+
+        def _give_up(self) -> None:
+            if self.conn.their_state is h11.IDLE:
+                self.transport.close()
+
+    return Impatient
