@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -85,14 +87,14 @@ def quickstart(
     if serve:
         _serve(tuples, out, threads)
     else:
-        print(f"Search it in a browser: pairstill quickstart --out {out} --serve")
+        program = [sys.argv[0]] if Path(sys.argv[0]).name == "pairstill" else [sys.executable, "-m", "pairstill"]
+        print(f"Search it in a browser: {shlex.join([*program, 'quickstart', '--out', str(out), '--serve'])}")
 
 
 def _serve(tuples: Path, out: Path, threads: int | None) -> None:
     """Export what is served and encode the passages, where that is not done yet, and serve until interrupted."""
     from pairstill.cli.encode import encode
     from pairstill.cli.export import export
-    from pairstill.cli.serve import serve
     from pairstill.tuples import TupleSet
 
     folder, field = out / "served", TupleSet.load(tuples).fields[1]
@@ -102,12 +104,15 @@ def _serve(tuples: Path, out: Path, threads: int | None) -> None:
             export(student=out / name, out=folder / name, format="onnx", tuples=tuples)
     for name in ("dipair-tsf", "de-cos"):
         encode(student=out / name, field=field.name, out=folder / f"{name}-passages", tuples=tuples, threads=threads)
-    print(flush=True)
-    serve(
-        student=folder / "dipair-tsf", store=[f"2={folder / 'dipair-tsf-passages'}"],
-        texts=tuples / f"collection-{field.collection}.parquet", search_student=folder / "de-cos",
-        search_store=folder / "de-cos-passages", teacher=folder / "teacher", name="quickstart", threads=threads,
-    )  # fmt: skip
+    words = [
+        "serve", "--student", folder / "dipair-tsf", "--store", f"2={folder / 'dipair-tsf-passages'}",
+        "--texts", tuples / f"collection-{field.collection}.parquet", "--search-student", folder / "de-cos",
+        "--search-store", folder / "de-cos-passages", "--teacher", folder / "teacher", "--name", "quickstart",
+    ]  # fmt: skip
+    command = [str(word) for word in words] + ([] if threads is None else ["--threads", str(threads)])
+    print(f"\npairstill {shlex.join(command)}", flush=True)
+    # A process of its own, without PyTorch and what it holds.
+    os.execv(sys.executable, [sys.executable, "-m", "pairstill", *command])
 
 
 def _say(number: int, total: int, what: str, began: float) -> None:
