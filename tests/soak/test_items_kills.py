@@ -137,7 +137,7 @@ def test_every_acknowledged_edit_is_there_after_twenty_kills(tmp_path: Path) -> 
     for _ in range(KILLS):
         process = subprocess.Popen(
             [sys.executable, "-c", code, str(tmp_path), *map(str, done)], env=ENVIRONMENT, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.PIPE, bufsize=0,
         )  # fmt: skip
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n", process.stderr and process.stderr.read()
