@@ -186,7 +186,7 @@ def service(served: tuple[Service, str]) -> Service:
 def page(served: tuple[Service, str], service: Service, browser: Any) -> Iterator[Any]:
     context = browser.new_context(viewport={"width": 1000, "height": 800}, base_url=served[1])
     page = context.new_page()
-    page.set_default_timeout(5000)
+    page.set_default_timeout(30_000)
     said: list[str] = []
     page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: said.append(str(error)))

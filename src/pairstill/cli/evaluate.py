@@ -58,6 +58,20 @@ def evaluate(
     gain_levels: Annotated[
         int | None, typer.Option(min=1, help="nDCG's greatest gain; labels are spread over 0 to this.")
     ] = None,
+    analyses: Annotated[
+        bool, typer.Option("--analyses", help="Look inside: write every analysis that applies (docs/guides/inside.md).")
+    ] = False,
+    analysis: Annotated[
+        list[str] | None, typer.Option(help="One of margins, magnitudes, wins, slots, neighbours, cases; repeatable.")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="System that wins are counted against; the teacher if left out.")
+    ] = None,
+    term: Annotated[list[str] | None, typer.Option(help="Show its neighbours; frequent words if left out.")] = None,
+    case: Annotated[list[str] | None, typer.Option(help="Group to lay open; some are drawn if left out.")] = None,
+    analysis_pairs: Annotated[
+        int, typer.Option(min=100, help="Rows that kept vectors are measured on, at most.")
+    ] = 5000,
     resamples: Annotated[int, typer.Option(min=10, help="Of the paired bootstrap.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the timing sample.")] = 0,
     threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
@@ -68,12 +82,14 @@ def evaluate(
         from pairstill.cli.flags import refuse_flags
         from pairstill.cli.runs import evaluate_runs
 
-        others_given = {
+        others_given: dict[str, object] = {
             "--student": student,
             "--teacher": teacher,
             "--teacher-scores": teacher_scores,
             "--scores": scores,
         }
+        others_given |= {"--analyses": analyses, "--analysis": analysis, "--against": against, "--term": term}
+        others_given["--case"] = case
         refuse_flags({**others_given, "--by": by, "--gain-levels": gain_levels}, "with --run, runs alone are measured")
         named_runs = [_name_and_path(one, "--run") for one in run]
         evaluate_runs(named_runs, qrels, tuples, split, metric, relevant_from, out)
@@ -83,6 +99,7 @@ def evaluate(
     if tuples is None:
         raise InputError("--tuples is missing", expected="a tuple set folder")
 
+    from pairstill.cli.analyses import analysis_request, plan_analyses
     from pairstill.evaluation.comparison import check_labels, unknown_slice
     from pairstill.metrics.catalogue import default_metrics, parse_metric
     from pairstill.tuples import TupleSet
@@ -93,6 +110,7 @@ def evaluate(
     named_scores = [_name_and_path(one, "--scores", needs_name=True) for one in scores or []]
     if not named and not named_scores and teacher is None and teacher_scores is None:
         raise InputError("there is nothing to evaluate", fix="Give --student, --teacher, --teacher-scores or --scores")
+    request = analysis_request(analyses, analysis, against, term, case, analysis_pairs, seed)
     if out.exists() and not out.is_dir():
         raise InputError("the output is a file", file=out, expected="a folder to write into")
     tuple_set = TupleSet.load(tuples)
@@ -113,7 +131,9 @@ def evaluate(
     from rich.console import Console
 
     from pairstill.cli.progress import progress_bar
+    from pairstill.evaluation.analyses.analyse import analyse
     from pairstill.evaluation.evaluate import evaluate as evaluate_models
+    from pairstill.evaluation.floors import FLOOR_NAMES
     from pairstill.evaluation.score_files import read_scores
     from pairstill.machine import set_threads
     from pairstill.report.outputs import write_outputs
@@ -128,18 +148,26 @@ def evaluate(
     elif teacher is not None:
         name, path = _name_and_path(teacher, "--teacher", default="teacher")
         master = (name, _load_teacher(path, tuple_set))
+    students = [(name, load_student(path)) for name, path in named]
+    plan = None
+    if request is not None:
+        floor_names = [one for one in FLOOR_NAMES if floors and (base != "none" or one != "untrained cosine")]
+        plan = plan_analyses(request, tuple_set, parts[wanted[0]], master, students, others, floor_names)
     evaluation = evaluate_models(
-        tuple_set, splits=wanted, teacher=master, students=[(name, load_student(path)) for name, path in named],
+        tuple_set, splits=wanted, teacher=master, students=students,
         others=others, metrics=metrics, slices=by or [], relevance=relevance, floors=floors,
         base=None if base == "none" else base, floor_length=floor_length, cost_seconds=cost_seconds if cost else None,
         bert_base=bert_base, resamples=resamples, seed=seed, title=title or tuples.resolve().name,
         progress_of=progress_bar,
     )  # fmt: skip
-    paths = write_outputs(out, evaluation, tuple_set)
+    inside = None if plan is None else analyse(plan, evaluation, tuple_set, progress_bar)
+    paths = write_outputs(out, evaluation, tuple_set, inside)
     console = Console()
     for piece in renderables(evaluation.comparison, console.width):
         console.print(piece)
     print(f"report: {paths[-1]}   numbers: {out / 'results.json'}")
+    for sentence in () if inside is None else inside.notes:
+        print(sentence)
 
 
 def _name_and_path(value: str, option: str, *, needs_name: bool = False, default: str | None = None) -> tuple[str, str]:

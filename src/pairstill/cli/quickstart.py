@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -15,6 +17,9 @@ def quickstart(
     ask: Annotated[
         str | None, typer.Option(help="Answer this question over the corpus at the end; no prompt then.")
     ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Then serve a search page over the corpus at http://127.0.0.1:8080/.")
+    ] = False,
     seed: Annotated[int, typer.Option(help="Of everything.")] = 0,
     threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
 ) -> None:
@@ -77,7 +82,37 @@ def quickstart(
     print(
         f"\n{time.perf_counter() - began:,.0f} s in all. Open the report: {(out / 'evaluation' / 'report.html').resolve()}"
     )
-    _answer(tuples, out / "dipair-tsf", ask)
+    if ask is not None or not serve:
+        _answer(tuples, out / "dipair-tsf", ask)
+    if serve:
+        _serve(tuples, out, threads)
+    else:
+        program = [sys.argv[0]] if Path(sys.argv[0]).name == "pairstill" else [sys.executable, "-m", "pairstill"]
+        print(f"Search it in a browser: {shlex.join([*program, 'quickstart', '--out', str(out), '--serve'])}")
+
+
+def _serve(tuples: Path, out: Path, threads: int | None) -> None:
+    """Export what is served and encode the passages, where that is not done yet, and serve until interrupted."""
+    from pairstill.cli.encode import encode
+    from pairstill.cli.export import export
+    from pairstill.tuples import TupleSet
+
+    folder, field = out / "served", TupleSet.load(tuples).fields[1]
+    for name in ("dipair-tsf", "de-cos", "teacher"):
+        if not (folder / name).exists():
+            print(f"\nexporting {name}", flush=True)
+            export(student=out / name, out=folder / name, format="onnx", tuples=tuples)
+    for name in ("dipair-tsf", "de-cos"):
+        encode(student=out / name, field=field.name, out=folder / f"{name}-passages", tuples=tuples, threads=threads)
+    words = [
+        "serve", "--student", folder / "dipair-tsf", "--store", f"2={folder / 'dipair-tsf-passages'}",
+        "--texts", tuples / f"collection-{field.collection}.parquet", "--search-student", folder / "de-cos",
+        "--search-store", folder / "de-cos-passages", "--teacher", folder / "teacher", "--name", "quickstart",
+    ]  # fmt: skip
+    command = [str(word) for word in words] + ([] if threads is None else ["--threads", str(threads)])
+    print(f"\npairstill {shlex.join(command)}", flush=True)
+    # A process of its own, without PyTorch and what it holds.
+    os.execv(sys.executable, [sys.executable, "-m", "pairstill", *command])
 
 
 def _say(number: int, total: int, what: str, began: float) -> None:

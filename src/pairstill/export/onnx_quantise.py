@@ -15,8 +15,6 @@ from pairstill.runtime import RuntimeStudent
 from pairstill.scoring.bulk.precision import NEEDED_OVERLAP, NEEDED_TAU, OVERLAP, top_overlap
 from pairstill.tuples import TupleSet
 
-PERCENTILE = 99.99
-"""Of the activations seen; what lies beyond is cut."""
 LEAST_WEIGHTS = 4096
 """Products with fewer weights stay in float32."""
 LEFT, RIGHT = 24, 128
@@ -159,8 +157,8 @@ def _quantise(path: Path, feeds: Sequence[dict[str, np.ndarray]]) -> dict[str, A
     quantization.quantize_static(
         str(path), str(made), Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True, reduce_range=True,
         activation_type=quantization.QuantType.QUInt8, weight_type=quantization.QuantType.QInt8, nodes_to_quantize=nodes,
-        calibrate_method=quantization.CalibrationMethod.Percentile,
-        extra_options={"CalibPercentile": PERCENTILE, "OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]},
+        calibrate_method=quantization.CalibrationMethod.MinMax,
+        extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul", "Gemm"]},
     )  # fmt: skip
     made.replace(path)
     return _steps(onnx.load(path))

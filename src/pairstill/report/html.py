@@ -7,9 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pairstill import __version__
+from pairstill.evaluation.analyses.results import Analyses
 from pairstill.evaluation.cost import speed_ups
 from pairstill.evaluation.results import Comparison, SplitResult
 from pairstill.evaluation.verdict import SIGNIFICANT, lead_between
+from pairstill.report.analyses.section import analyses_section
 from pairstill.report.calibration_plot import calibration_svg
 from pairstill.report.style import STYLE
 from pairstill.report.tables import (
@@ -144,7 +146,7 @@ def _systems(comparison: Comparison) -> str:
     return _definitions((f"{one.name} ({one.role})", one.description or MISSING) for one in comparison.systems)
 
 
-def _section(comparison: Comparison) -> str:
+def _section(comparison: Comparison, analyses: Analyses | None) -> str:
     main = comparison.main
     parts = [
         f'<section class="comparison"><h1>{_escape(comparison.title)}</h1>',
@@ -173,6 +175,7 @@ def _section(comparison: Comparison) -> str:
         parts += [f'<p class="note">{_escape(one)}</p>' for one in notes]
         parts.append(_conditions(comparison))
     parts.append(_calibration(main))
+    parts.append("" if analyses is None else analyses_section(analyses, comparison))
     parts += [
         "<h2>Facts</h2><h3>Systems</h3>", _systems(comparison),
         "<h3>Data</h3>", _definitions([(name.replace("_", " "), value) for name, value in comparison.data.items()]),
@@ -192,14 +195,16 @@ def _subtitle(comparison: Comparison) -> str:
     )
 
 
-def to_html(comparisons: Sequence[Comparison]) -> str:
+def to_html(comparisons: Sequence[Comparison], analyses: Sequence[Analyses | None] = ()) -> str:
     """A whole page with one section a comparison.
 
     Args:
         comparisons: At least one.
+        analyses: One entry a comparison, None where there are none; empty where no comparison has any.
     """
     title = comparisons[0].title if len(comparisons) == 1 else "Evaluations"
-    body = "\n".join(_section(one) for one in comparisons)
+    inside = analyses or [None] * len(comparisons)
+    body = "\n".join(_section(one, more) for one, more in zip(comparisons, inside, strict=True))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'

@@ -41,10 +41,26 @@ line.floor { stroke: var(--floor); stroke-width: 1.3; stroke-dasharray: 6 5; }
 .panel .mark.student { fill: var(--student); stroke: none; }
 .panels { display: grid; grid-template-columns: repeat(auto-fill, minmax(200px, 1fr)); gap: 8px; }
 svg.panel { max-width: 260px; } svg.plot.narrow { display: none; }
+.figures { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 12px 28px; align-items: start; }
+svg.figure { max-width: 560px; } svg.map { max-width: none; } svg.map text { font-size: 11px; }
+.bar { fill: var(--student); } .bar.against { fill: var(--teacher); } svg text.against { fill: var(--teacher); }
+svg text.for { fill: var(--student); } .zero { stroke: var(--ink); stroke-width: 1; }
+.box { fill: color-mix(in srgb, var(--student) 30%, var(--paper)); stroke: var(--student); stroke-width: 1.5; }
+.whisker, .median { stroke: var(--student); stroke-width: 1.5; } .median { stroke-width: 3; } .mean { fill: var(--ink); }
+.teacher .box { fill: color-mix(in srgb, var(--teacher) 30%, var(--paper)); stroke: var(--teacher); }
+.teacher .whisker, .teacher .median { stroke: var(--teacher); }
+.neighbours th { text-align: left; } h4 { margin: 18px 0 2px; }
+.chip { display: inline-block; border-radius: 6px; padding: 1px 7px; margin: 2px 3px 2px 0; white-space: nowrap;
+  background: color-mix(in srgb, var(--student) var(--part), transparent); }
+.chip small, td small { color: var(--soft); } td.text.wide { min-width: 17em; }
+td.bar-cell { background: linear-gradient(to right, color-mix(in srgb, var(--student) 22%, transparent) var(--part),
+  transparent var(--part)); } td.bar-cell.teacher { background: linear-gradient(to right, color-mix(in srgb, var(--teacher)
+  22%, transparent) var(--part), transparent var(--part)); }
 details { margin: 10px 0; } summary { cursor: pointer; font-weight: 600; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; margin: 8px 0; font-size: .9rem; }
 dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
 @media (max-width: 640px) { main { padding: 16px 12px 48px; } svg.plot.wide { display: none; }
-  svg.plot.narrow { display: block; } h1 { font-size: 1.35rem; } th, td { padding: 5px 7px; } }
+  svg.plot.narrow { display: block; } h1 { font-size: 1.35rem; } th, td { padding: 5px 7px; }
+  td.text.wide { min-width: 9.5em; font-size: .82rem; } }
 @media print { .scroll { overflow: visible; } }
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,6 +46,14 @@ def text(x: float, y: float, content: str, css: str = "", anchor: str = "start")
 def line(x1: float, y1: float, x2: float, y2: float, css: str) -> str:
     """A straight line."""
     return f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" class="{css}"/>'
+
+
+def ticks(low: float, high: float, count: int = 6) -> list[float]:
+    """At most so many round numbers, and one more, from `low` to `high`."""
+    step = 10 ** math.floor(math.log10(max(high - low, 1e-9) / count))
+    step = next(step * k for k in (1, 2, 5, 10, 20) if (high - low) / (step * k) <= count)
+    first = math.ceil(low / step - 1e-9)
+    return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
 def place_labels(

@@ -12,7 +12,7 @@ from itertools import pairwise
 from pairstill.evaluation.cost import speed_ups
 from pairstill.evaluation.results import Comparison, SplitResult
 from pairstill.evaluation.verdict import best_floor
-from pairstill.report.svg import Box, line, place_labels, text, text_width
+from pairstill.report.svg import Box, line, place_labels, text, text_width, ticks
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,6 @@ def points_of(comparison: Comparison, split: SplitResult) -> tuple[list[Point], 
     return [Point(*one, best=flag) for one, flag in zip(found, best, strict=True)], title
 
 
-def _ticks(low: float, high: float, count: int = 6) -> list[float]:
-    step = 10 ** math.floor(math.log10(max(high - low, 1e-9) / count))
-    step = next(step * k for k in (1, 2, 5, 10, 20) if (high - low) / (step * k) <= count)
-    first = math.ceil(low / step - 1e-9)
-    return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
 def _powers(low: float, high: float) -> list[float]:
     """1, 10, 100... or with 2 and 5 between where the span is short."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
@@ -122,7 +115,7 @@ def trade_off_svg(comparison: Comparison, split: SplitResult, width: int = 860, 
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{name} against speed" class="plot '
         f'{"narrow" if narrow else "wide"}">'
     ]
-    for tick in _ticks(low, high):
+    for tick in ticks(low, high):
         out += [line(left, y(tick), right, y(tick), "grid"), text(left - 7, y(tick) + 4, f"{tick:.3g}", "tick", "end")]
     for tick in _powers(slow, fast):
         out += [

@@ -1,0 +1,1 @@
+"""Analyses as pictures, as parts of the HTML report, and as CSV."""
