@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
+from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
@@ -46,6 +47,24 @@ def tiny_base(folder: Path, family: str = "bert") -> Path:
     AutoModel.from_config(config).save_pretrained(folder)
     tiny_tokenizer(family).save_pretrained(folder)
     return folder
+
+
+def tiny_image_base(folder: Path) -> Path:
+    """A vision transformer of 16 patches in a folder, with its image processor."""
+    from transformers import ViTConfig, ViTModel
+    from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+    torch.manual_seed(0)
+    shape = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    ViTModel(ViTConfig(image_size=16, patch_size=4, **shape)).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+def noisy_image(color: tuple[int, int, int], seed: int, size: tuple[int, int] = (20, 14)) -> Image.Image:
+    """An image of one color and noise."""
+    noise = np.random.default_rng(seed).normal(0, 30, (size[1], size[0], 3))
+    return Image.fromarray(np.clip(np.array(color) + noise, 0, 255).astype(np.uint8))
 
 
 def tiny_tuple_set(rows: int = 400, fields: int = 2, seed: int = 0) -> TupleSet:

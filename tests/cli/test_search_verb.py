@@ -245,7 +245,7 @@ def test_mistakes_are_told(work: Path, base: Path, tmp_path: Path) -> None:
     assert "give one of --tuples and --queries" in refused(*searching(work, out, tuples=None))
     assert "the tuple set has no field 'title'" in refused(*searching(work, out, field="title"))
     assert "the tuple set has no split 'tset'" in refused(*searching(work, out, split="tset"))
-    assert "--position has no effect here" in refused(*searching(work, out, position=1))
+    assert "the field 3 asks" in refused(*searching(work, out, position=3))
     assert "--relevant-from is 3" in refused(*searching(work, out, **{"relevant-from": 3}))
     queries = _written(tmp_path / "q.csv", "id,text\n1,w1\n")
     from_file = {"tuples": None, "split": None, "queries": queries}

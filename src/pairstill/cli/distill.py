@@ -108,6 +108,7 @@ def distill(
         resolve_precision,
         said,
         student_settings,
+        take_field_kinds,
         training_data,
         validation_of,
     )
@@ -149,6 +150,7 @@ def distill(
     from pairstill.training.procedures import DistillationPlan, discard_encoder_outputs, distil
     from pairstill.training.settings import TrainingSettings
 
+    take_field_kinds(values, student, tuple_set)
     parsed = parse_config(student, values)
     set_threads(threads)
     validation = validation_of(tuple_set, metric, validation_rows, teacher_scores, objective)

@@ -21,7 +21,9 @@ def encode(
         list[str] | None,
         typer.Option("--text", help="With --texts: column of the text; several are joined by a space."),
     ] = None,
-    position: Annotated[int | None, typer.Option(help="With --texts: which of the student's fields, from 1.")] = None,
+    position: Annotated[
+        int | None, typer.Option(help="Which of the student's fields, from 1; that of the tuple set if left out.")
+    ] = None,
     dtype: Annotated[
         Literal["float32", "float16", "bfloat16", "int8"] | None,
         typer.Option(help="Precision of the store; that of the encoder if left out. A store keeps its own."),
@@ -54,19 +56,21 @@ def encode(
         raise InputError("give one of --tuples and --texts", expected="a tuple set, or a file of items")
     chosen = resolve_precision(precision)
     if tuples is not None:
-        refuse_flags({"--id": id_column, "--text": text_column, "--position": position}, "the tuple set says it")
-        ids, items, place = _from_tuples(tuples, field)
+        refuse_flags({"--id": id_column, "--text": text_column}, "the tuple set says it")
+        ids, items, place, kind = _from_tuples(tuples, field)
+        place = place if position is None else position - 1
     else:
         if id_column is None or not text_column or position is None:
             raise InputError("--texts is given without --id, --text or --position", expected="all three")
         ids, items = items_from_file(Path(str(texts)), id_column, text_column, on_bad_row, out)
-        place = position - 1
+        place, kind = position - 1, "text"
 
     from pairstill.scoring.encode import EncodeSettings, compact_store, encode_store
     from pairstill.students import load_student
 
     set_threads(threads)
     model = load_student(student)
+    model.check_kind(place, kind, field)
     settings = EncodeSettings(dtype, chosen, prepared, delete_missing, shard_rows)
     with progress_bar("Encoding", "items") as progress:
         found = encode_store(model, place, ids, items, out, field, settings, progress)
@@ -90,7 +94,7 @@ def encode(
     )
 
 
-def _from_tuples(folder: Path, field: str) -> tuple[Any, list[str], int]:
+def _from_tuples(folder: Path, field: str) -> tuple[Any, Any, int, str]:
     from pairstill.errors import InputError
     from pairstill.tuples import TupleSet
 
@@ -100,7 +104,7 @@ def _from_tuples(folder: Path, field: str) -> tuple[Any, list[str], int]:
             f"the tuple set has no field '{field}'", file=folder, expected=f"one of {', '.join(tuple_set.field_names)}"
         )
     place = tuple_set.field_names.index(field)
-    return tuple_set.collection_of(place).ids, tuple_set.texts(place), place
+    return tuple_set.collection_of(place).ids, tuple_set.values(place), place, tuple_set.fields[place].kind
 
 
 def items_from_file(

@@ -30,7 +30,8 @@ def index(
     id_column: Annotated[str | None, typer.Option("--id", help="With --queries: column of the ids.")] = None,
     text_column: Annotated[list[str] | None, typer.Option("--text", help="With --queries: column of the text.")] = None,
     position: Annotated[
-        int | None, typer.Option(help="With --queries: which field of the student asks, from 1.")
+        int | None,
+        typer.Option(help="Which field of the student asks, from 1; its place in the tuple set, or 1, if left out."),
     ] = None,
     metric: Annotated[
         Literal["cosine", "dot"] | None, typer.Option(help="How vectors are compared; known of student or store.")

@@ -87,7 +87,7 @@ def _measured(
         from pairstill.tuples import TupleSet
 
         tuple_set = TupleSet.load(tuples)
-        texts = [tuple_set.texts(field) for field in range(len(tuple_set.fields))]
+        texts = [tuple_set.values(field) for field in range(len(tuple_set.fields))]
     return measure_rates(
         student, kind, texts=texts, lengths=lengths, top=top, precision=precision, encoder_precision=best_precision(),
         dtype=dtype,

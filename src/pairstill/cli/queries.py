@@ -29,17 +29,17 @@ def read_queries(
     if (tuples is None) == (queries is None):
         raise InputError("give one of --tuples and --queries", expected="a tuple set, or a file of queries")
     if tuples is not None:
-        refuse_flags({"--id": id_column, "--text": text_columns, "--position": position}, "the tuple set says it")
+        refuse_flags({"--id": id_column, "--text": text_columns}, "the tuple set says it")
         from pairstill.tuples import TupleSet
 
         tuple_set = TupleSet.load(tuples)
         place = field_of(tuple_set, field, tuples)
         collection = tuple_set.collection_of(place)
-        ids, texts = collection.ids, tuple_set.texts(place)
+        ids, texts = collection.ids, tuple_set.values(place)
         if splits:
             rows = np.unique(tuple_set.split(*splits).index[:, place])
             ids, texts = ids.take(pa.array(rows)), [texts[row] for row in rows]
-        found, number = tuple_set, place
+        found, number, kind = tuple_set, place if position is None else position - 1, tuple_set.fields[place].kind
     else:
         refuse_flags({"--split": splits}, "a file of queries has no splits")
         if id_column is None or not text_columns:
@@ -48,12 +48,12 @@ def read_queries(
 
         path = Path(str(queries))
         ids, texts = items_from_file(path, id_column, text_columns, "stop", path)
-        found, number = None, (position or 1) - 1
+        found, number, kind = None, (position or 1) - 1, "text"
 
     from pairstill.retrieval.search import Queries
 
     ids = ids.combine_chunks() if isinstance(ids, pa.ChunkedArray) else ids
-    return Queries(ids, texts, number, field), found
+    return Queries(ids, texts, number, field, kind), found
 
 
 def field_of(tuple_set: TupleSet, field: str, origin: Path) -> int:

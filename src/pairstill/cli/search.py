@@ -22,7 +22,10 @@ def search(
         typer.Option("--text", help="With --queries: column of the text; several are joined by a space."),
     ] = None,
     position: Annotated[
-        int | None, typer.Option(min=1, help="With --queries: which field of the student asks, from 1 (1).")
+        int | None,
+        typer.Option(
+            min=1, help="Which field of the student asks, from 1; its place in the tuple set, or 1, if left out."
+        ),
     ] = None,
     index: Annotated[Path | None, typer.Option(help="From `pairstill index`; left out, search is exact.")] = None,
     candidates: Annotated[

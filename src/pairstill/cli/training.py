@@ -182,6 +182,36 @@ def loss_settings(settings: Sequence[str]) -> dict[str, Any]:
     return values
 
 
+def take_field_kinds(values: dict[str, Any], student: str, tuple_set: TupleSet) -> None:
+    """Set what a tuple set says about fields that hold no texts; settings of the user's stay.
+
+    Raises:
+        InputError: The student reads texts alone.
+    """
+    kinds = [one.kind for one in tuple_set.fields]
+    if set(kinds) == {"text"}:
+        return
+    from dataclasses import fields
+
+    from pairstill.students.persistence import ARCHITECTURES, architecture
+
+    known = {name: {one.name for one in fields(kind.config_type)} for name, kind in ARCHITECTURES.items()}
+    if "inputs" not in known.get(architecture(student).name, ()):
+        other = next(one for one in tuple_set.fields if one.kind != "text")
+        raise InputError(
+            f"a {student} reads texts alone, and the field '{other.name}' is of kind {other.kind}",
+            expected=f"one of {', '.join(sorted(name for name, one in known.items() if 'inputs' in one))}",
+        )
+    inputs = values.setdefault("inputs", {})
+    if isinstance(inputs, dict):
+        inputs.setdefault("kinds", kinds)
+        if "numeric" in kinds and isinstance(inputs.setdefault("numeric", {}), dict):
+            features = [len(tuple_set.values(place)[0]) for place, kind in enumerate(kinds) if kind == "numeric"]
+            inputs["numeric"].setdefault("features", features)
+    if "similarity_skip" in known[student] and (len(set(kinds)) > 1 or "numeric" in kinds):
+        values.setdefault("similarity_skip", False)
+
+
 def student_settings(config: Path | None, settings: Sequence[str]) -> dict[str, Any]:
     """Settings of a student from a YAML file, then from `--set key=value`, which win."""
     import yaml

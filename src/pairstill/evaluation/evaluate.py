@@ -195,8 +195,10 @@ def _score(
 
 def _description(model: Student) -> str:
     parameters = sum(one.numel() for one in model.parameters())
-    lengths = ", ".join(str(one) for one in model.max_lengths)
-    return f"{model.name}, {parameters / 1e6:.1f} M parameters, at most {lengths} tokens"
+    kinds = zip(model.max_lengths, model.kinds, strict=True)
+    lengths = ", ".join(str(one) for one, kind in kinds if kind == "text")
+    read = f", at most {lengths} tokens" if lengths else ""
+    return f"{model.name}, {parameters / 1e6:.1f} M parameters{read}"
 
 
 def _costs(

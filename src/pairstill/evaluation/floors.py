@@ -184,6 +184,10 @@ def floor_systems(
     if tuple_set.labels.kind == "classes" or len(tuple_set.fields) < 2:
         why = "classes have no similarity" if tuple_set.labels.kind == "classes" else "one field has no similarity"
         return [constant], [f"BM25, word overlap and cosine floors are left out: {why}."]
+    others = [f"'{one.name}' ({one.kind})" for one in tuple_set.fields if one.kind != "text"]
+    if others:
+        why = f"they compare texts, and {' and '.join(others)} {'are' if len(others) > 1 else 'is'} none"
+        return [constant], [f"BM25, word overlap and cosine floors are left out: {why}."]
     found = []
     makers: list[tuple[str, str, Callable[[Tuples], np.ndarray]]] = [
         ("BM25", "k1 1.5, b 0.75, document frequencies of the collection", lambda rows: bm25_scores(tuple_set, rows)),

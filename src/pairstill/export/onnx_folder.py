@@ -59,6 +59,7 @@ def export_onnx(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError("the output exists", file=folder, expected="a new or empty folder")
+    student.check_exportable()
     _check_precisions(student, precision, encoder_precision, samples)
     student = student.eval()
     folder.parent.mkdir(parents=True, exist_ok=True)

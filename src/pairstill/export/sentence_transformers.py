@@ -97,6 +97,7 @@ def _text_encoder(student: Student, folder: Path) -> ExportedScore:
             f"sentence-transformers has no architecture like a {student.name}",
             expected=f"cross-encoder, {', '.join(BI_ENCODERS)} or {LATE_INTERACTION}",
         )
+    student.check_exportable()
     if len(student.encoders) > 1:
         raise InputError(
             "the student has an encoder of its own for each field, and a sentence-transformers folder has one",

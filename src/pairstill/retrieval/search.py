@@ -38,15 +38,17 @@ class Queries:
 
     Attributes:
         ids: Distinct strings or integers.
-        texts: As many.
+        texts: As many texts (or numbers, or images).
         field: Position of their field in the student.
         name: Of that field.
+        kind: Of each of `texts`.
     """
 
     ids: pa.Array
-    texts: Sequence[str]
+    texts: Sequence[Any]
     field: int
     name: str
+    kind: str = "text"
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,7 @@ def search(
         raise InputError(f"the best {settings.depth} are asked for", expected="at least 1")
     if not len(queries.texts):
         raise InputError("there are no queries", expected="at least one")
+    student.check_kind(queries.field, queries.kind, queries.name)
     way = _way(student, store, queries, index, candidates)
     body: dict[str, Any] = {
         "way": way.name, "student": {"name": student.name, "fingerprint": student_fingerprint(student)},

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -33,7 +34,7 @@ def measure_rates(
     student: str,
     kind: Kind,
     *,
-    texts: Sequence[Sequence[str]] | None = None,
+    texts: Sequence[Sequence[Any]] | None = None,
     lengths: Sequence[int] = (),
     top: int | None = None,
     precision: str = "auto",
@@ -47,7 +48,7 @@ def measure_rates(
     Args:
         student: Folder.
         kind: `cross` or `pairs`: rates of reading by id differ.
-        texts: Of each field, to draw from; None makes some of random words.
+        texts: Items of each field, to draw from; None makes texts of random words.
         lengths: Of such made texts, tokens a field.
         top: As in the job.
         precision: Of the head.
@@ -64,6 +65,10 @@ def measure_rates(
         raise InputError(
             f"lengths are given for {len(lengths)} fields",
             expected=f"{model.field_count}: tokens of a text of each field",
+        )
+    if texts is None and any(one != "text" for one in model.kinds):
+        raise InputError(
+            f"the student reads {' and '.join(model.kinds)}, and only texts can be made up", fix="Give --tuples"
         )
     encode_s: list[float | None] = []
     with tempfile.TemporaryDirectory(prefix="pairstill-") as name:

@@ -137,15 +137,21 @@ def segment_arrays(ids: pa.Array, content_hash: np.ndarray | None = None) -> dic
     }  # fmt: skip
 
 
-def content_hashes(texts: Iterable[str]) -> np.ndarray:
-    """A hash of every text, by which a store knows what changed: `(texts, 16)` uint8, BLAKE2b of its UTF-8.
+def content_hashes(texts: Iterable[str | bytes | np.ndarray]) -> np.ndarray:
+    """A hash of every item, by which a store knows what changed: `(items, 16)` uint8, BLAKE2b of its UTF-8, float32 numbers or bytes.
 
     Example:
         >>> content_hashes(["a", "b", "a"]).shape
         (3, 16)
     """
-    joined = b"".join(hashlib.blake2b(text.encode(), digest_size=HASH_BYTES).digest() for text in texts)
+    joined = b"".join(hashlib.blake2b(_bytes_of(one), digest_size=HASH_BYTES).digest() for one in texts)
     return np.frombuffer(joined, np.uint8).reshape(-1, HASH_BYTES)
+
+
+def _bytes_of(item: str | bytes | np.ndarray) -> bytes:
+    if isinstance(item, str):
+        return item.encode()
+    return item if isinstance(item, bytes) else np.asarray(item, np.float32).tobytes()
 
 
 def as_content_hash(content_hash: np.ndarray, rows: int) -> np.ndarray:

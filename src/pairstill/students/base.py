@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import torch
@@ -18,7 +18,8 @@ from pairstill.students.cross_encoder_interface import CrossEncoderInterface
 from pairstill.students.encoders.pretrained import load_tokenizer, tokenize
 from pairstill.students.heads.base import Similarity
 from pairstill.students.inference import map_blocks, precision_context, with_precision
-from pairstill.tokens.ragged import RaggedTokens, length_batches
+from pairstill.tokens.inputs import Inputs
+from pairstill.tokens.ragged import length_batches
 from pairstill.tuples import Tuples, TupleSet
 
 if TYPE_CHECKING:
@@ -28,14 +29,16 @@ if TYPE_CHECKING:
 Prepared = Mapping[str, Tensor]
 """What `prepare` gives for one field: tensors whose first dimension counts items."""
 
-Corpus = Sequence[Iterable[str]]
-"""Texts to learn a vocabulary from: one entry a field, read as often as it is asked for."""
+Value = TypeVar("Value")
+
+Corpus = Sequence[Iterable[Any]]
+"""Texts to learn a vocabulary from (or numbers, to learn their scale): one entry a field, read as often as it is asked for."""
 
 Progress = Callable[[int, int], None]
 
 
 class Student(nn.Module, CrossEncoderInterface):
-    """A model that scores tuples of texts.
+    """A model that scores tuples of texts; some students read numbers or images in place of a text, too (see `kinds`).
 
     1. `encode` depends on one field alone: once per item, ever; stored and shared by every tuple that the item is in.
     2. `prepare` is the part of the head that depends on one item alone: once per item of a block of work.
@@ -75,7 +78,7 @@ class Student(nn.Module, CrossEncoderInterface):
 
         Args:
             field: Position of the field.
-            ids: `(items, tokens)` int64, padded on the right.
+            ids: `(items, tokens)` int64, padded on the right; of other kinds what their `Inputs` give.
             lengths: `(items,)` valid tokens.
         """
 
@@ -134,6 +137,15 @@ class Student(nn.Module, CrossEncoderInterface):
         from transformers import AutoTokenizer
 
         return AutoTokenizer.from_pretrained(str(folder))
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Per field, what an item is: `text`, `numeric` or `image`."""
+        return ("text",) * self.field_count
+
+    def learn_inputs(self, corpus: Corpus | None) -> None:
+        """Learn from the training items what the weights take no part in, such as the scale of numbers; nothing here."""
+        del corpus
 
     @property
     def pretrained(self) -> bool:
@@ -206,7 +218,7 @@ class Student(nn.Module, CrossEncoderInterface):
         self.__dict__["_narrow"] = kept
         return kept[1][0]
 
-    def tokenize(self, field: int, texts: Sequence[str]) -> RaggedTokens:
+    def tokenize(self, field: int, texts: Sequence[Any]) -> Inputs:
         """Token ids of texts of one field, special tokens included, cut at the field's maximum length."""
         return tokenize(self.tokenizer, texts, self.max_lengths[field])
 
@@ -218,7 +230,7 @@ class Student(nn.Module, CrossEncoderInterface):
     def encode(
         self,
         field: int,
-        texts: Sequence[str] | RaggedTokens,
+        texts: Sequence[Any] | Inputs,
         *,
         batch_size: int = 64,
         precision: str = "float32",
@@ -229,7 +241,7 @@ class Student(nn.Module, CrossEncoderInterface):
 
         Args:
             field: Position of the field.
-            texts: Texts, or their tokens from `tokenize`.
+            texts: Texts (or numbers or images, where the field holds them), or what `tokenize` makes of them.
             batch_size: Texts per forward pass at 64 tokens; longer texts go in smaller batches.
             precision: `float32`, or `bfloat16` where the processor has it.
             before_projection: Return `encoder_outputs` as they are; stage 1 of training stores those.
@@ -244,14 +256,14 @@ class Student(nn.Module, CrossEncoderInterface):
     def encode_blocks(
         self,
         field: int,
-        texts: Sequence[str] | RaggedTokens,
+        texts: Sequence[Any] | Inputs,
         batch_size: int = 64,
         precision: str = "float32",
         before_projection: bool = False,
         progress: Progress | None = None,
     ) -> Iterator[tuple[np.ndarray, Representation[np.ndarray]]]:
         """As `encode`, block by block: pairs of positions and their representations, similar lengths together."""
-        tokens = texts if isinstance(texts, RaggedTokens) else self.tokenize(field, texts)
+        tokens = texts if isinstance(texts, Inputs) else self.tokenize(field, texts)
         training, done = self.training, 0
         self.eval()
         try:
@@ -298,7 +310,7 @@ class Student(nn.Module, CrossEncoderInterface):
         total = len(tuples) + sum(sizes)
         for field in range(self.field_count):
             rows, index[:, field] = np.unique(index[:, field], return_inverse=True)
-            texts = tuple_set.texts(field)
+            texts = tuple_set.values(field)
             before = sum(sizes[:field])
             representations.append(
                 self.encode(
@@ -366,11 +378,29 @@ class Student(nn.Module, CrossEncoderInterface):
         return self.score_representations(representations, index)
 
     def check_fields(self, tuple_set: TupleSet) -> None:
-        """Raise `InputError` unless the tuple set has as many fields as this student."""
+        """Raise `InputError` unless the tuple set has as many fields as this student, of the kinds that it reads."""
         if len(tuple_set.fields) != self.field_count:
             raise InputError(
                 f"the tuple set has {len(tuple_set.fields)} fields ({', '.join(tuple_set.field_names)})",
                 expected=f"{self.field_count}, as this {self.name} was made for",
+            )
+        for field, one in enumerate(tuple_set.fields):
+            self.check_kind(field, one.kind, one.name)
+
+    def check_kind(self, field: int, kind: str, name: str) -> None:
+        """Raise `InputError` unless this student reads items of that kind at position `field`, which the user calls `name`."""
+        if 0 <= field < self.field_count and self.kinds[field] != kind:
+            raise InputError(
+                f"the field '{name}' is of kind {kind}",
+                expected=f"{self.kinds[field]}, which this {self.name} reads as field {field + 1}",
+            )
+
+    def check_exportable(self) -> None:
+        """Raise `InputError` where a field holds other things than texts, which no export takes."""
+        if set(self.kinds) != {"text"}:
+            raise InputError(
+                f"the student reads {' and '.join(dict.fromkeys(self.kinds))}",
+                expected="a student of texts, which alone can be exported",
             )
 
     def save_pretrained(self, folder: str | Path, card: str | None = None) -> None:
@@ -413,7 +443,7 @@ class Student(nn.Module, CrossEncoderInterface):
         return student
 
 
-def per_field(values: Sequence[int], field_count: int, name: str) -> tuple[int, ...]:
+def per_field(values: Sequence[Value], field_count: int, name: str) -> tuple[Value, ...]:
     """One value a field: a single value serves all of them."""
     if len(values) == 1:
         return tuple(values) * field_count

@@ -33,9 +33,31 @@ class CrossEncoderInterface(ABC):
             batch_size: Texts per forward pass of an encoder.
         """
 
+    def is_tuple(self, sentences: Sequence[Any]) -> bool:
+        """Whether what `predict` was given is one tuple, and not a list of tuples."""
+        return bool(sentences) and isinstance(sentences[0], str)
+
+    def checked_tuple(self, row: Sequence[Any], number: int) -> Sequence[Any]:
+        """A tuple as `score_texts` takes it.
+
+        Args:
+            row: What `predict` was given.
+            number: Of the tuple, from 1.
+
+        Raises:
+            InputError: It has another number of texts than there are fields.
+        """
+        if len(row) != self.field_count or not all(isinstance(text, str) for text in row):
+            raise InputError(
+                f"the tuple is {row!r:.200}",
+                row=number,
+                expected=f"{self.field_count} texts, as this student has fields",
+            )
+        return row
+
     def predict(
         self,
-        sentences: Sequence[Sequence[str]] | Sequence[str],
+        sentences: Sequence[Sequence[Any]] | Sequence[Any],
         batch_size: int = 32,
         show_progress_bar: bool | None = None,
         activation_fn: Callable[[Tensor], Tensor] | None = None,
@@ -61,15 +83,9 @@ class CrossEncoderInterface(ABC):
             InputError: A tuple has another number of texts than the student has fields.
         """
         del show_progress_bar
-        single = bool(sentences) and isinstance(sentences[0], str)
-        rows: list[Sequence[str]] = [sentences] if single else list(sentences)  # type: ignore[list-item]
-        for number, row in enumerate(rows, start=1):
-            if len(row) != self.field_count or not all(isinstance(text, str) for text in row):
-                raise InputError(
-                    f"the tuple is {row!r:.200}",
-                    row=number,
-                    expected=f"{self.field_count} texts, as this student has fields",
-                )
+        single = self.is_tuple(sentences)
+        rows: list[Sequence[Any]] = [sentences] if single else list(sentences)
+        rows = [self.checked_tuple(row, number) for number, row in enumerate(rows, start=1)]
         logits = torch.from_numpy(self.score_texts(rows, batch_size=batch_size))
         if activation_fn is None:
             scores = torch.sigmoid(logits) if self.outputs == 1 else logits

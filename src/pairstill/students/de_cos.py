@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from pairstill.students.dual_encoder import DualEncoder, load_encoders
+from pairstill.students.dual_encoder import DualEncoder, load_field_encoders
 from pairstill.students.encoders.transformer import EncoderConfig, Keep
+from pairstill.students.field_inputs import InputsConfig
 from pairstill.students.heads.cosine import CosineHead
 
 
@@ -15,13 +16,15 @@ class DECosConfig:
     """Configuration of `DECos`.
 
     Attributes:
-        encoder: Where the encoders start from.
+        encoder: Where the encoders of texts start from.
+        inputs: What the fields hold, and how numbers and images are read.
         pooling: `cls` (the paper), or `mean`, which suits bases that were trained for similarity.
         field_count: Two.
         outputs: One.
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    inputs: InputsConfig = field(default_factory=InputsConfig)
     pooling: Literal["cls", "mean"] = "mean"
     field_count: int = 2
     outputs: int = 1
@@ -39,7 +42,7 @@ class DECos(DualEncoder):
         super().__init__(
             config,
             tokenizer,
-            load_encoders(config.encoder, config.field_count, False, encoder_model),
+            load_field_encoders(config, tokenizer, False, encoder_model),
             [keep] * config.field_count,
         )
 

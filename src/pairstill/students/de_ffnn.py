@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from pairstill.students.dual_encoder import DualEncoder, load_encoders
+from pairstill.students.dual_encoder import DualEncoder, load_field_encoders
 from pairstill.students.encoders.transformer import EncoderConfig, Keep
+from pairstill.students.field_inputs import InputsConfig
 from pairstill.students.heads.feed_forward import FeedForwardHead, FeedForwardHeadConfig
 
 
@@ -15,7 +16,8 @@ class DEFFNNConfig:
     """Configuration of `DEFFNN`.
 
     Attributes:
-        encoder: Where the encoders start from.
+        encoder: Where the encoders of texts start from.
+        inputs: What the fields hold, and how numbers and images are read.
         pooling: `cls` (the paper), or `mean`.
         head: Widths and activation; the paper's is x-128-128.
         similarity_skip: Add the base's own cosine, scaled, to the logit (beyond the paper).
@@ -24,6 +26,7 @@ class DEFFNNConfig:
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    inputs: InputsConfig = field(default_factory=InputsConfig)
     pooling: Literal["cls", "mean"] = "mean"
     head: FeedForwardHeadConfig = field(default_factory=FeedForwardHeadConfig)
     similarity_skip: bool = True
@@ -43,7 +46,7 @@ class DEFFNN(DualEncoder):
         super().__init__(
             config,
             tokenizer,
-            load_encoders(config.encoder, config.field_count, config.similarity_skip, encoder_model),
+            load_field_encoders(config, tokenizer, config.similarity_skip, encoder_model),
             [keep] * config.field_count,
             similarity_skip=config.similarity_skip,
         )

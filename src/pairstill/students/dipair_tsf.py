@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from pairstill.students.base import per_field
-from pairstill.students.dual_encoder import DualEncoder, load_encoders
+from pairstill.students.dual_encoder import DualEncoder, load_field_encoders
 from pairstill.students.encoders.transformer import EncoderConfig, Keep
+from pairstill.students.field_inputs import InputsConfig
 from pairstill.students.heads.transformer import TransformerHead, TransformerHeadConfig
 
 
@@ -16,7 +17,8 @@ class DiPairTSFConfig:
     """Configuration of `DiPairTSF`.
 
     Attributes:
-        encoder: Where the encoders start from.
+        encoder: Where the encoders of texts start from.
+        inputs: What the fields hold, and how numbers and images are read.
         keep: Token vectors kept per field (the paper's N and M); one number serves all fields.
         keep_from: `first` (the paper) or `last` tokens.
         projection: Dimension D that kept vectors are projected to; None keeps the encoder's.
@@ -28,6 +30,7 @@ class DiPairTSFConfig:
     """
 
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    inputs: InputsConfig = field(default_factory=InputsConfig)
     keep: tuple[int, ...] = (8, 16)
     keep_from: Literal["first", "last"] = "first"
     projection: int | None = 128
@@ -48,7 +51,7 @@ class DiPairTSF(DualEncoder):
         super().__init__(
             config,
             tokenizer,
-            load_encoders(config.encoder, config.field_count, config.similarity_skip, encoder_model),
+            load_field_encoders(config, tokenizer, config.similarity_skip, encoder_model),
             [Keep(tokens, config.keep_from) for tokens in per_field(config.keep, config.field_count, "keep")],
             projection=config.projection,
             shared_projection=config.shared_projection,

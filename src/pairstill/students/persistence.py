@@ -81,10 +81,11 @@ def make_student(name: str, config: Any, corpus: Corpus | None = None) -> Studen
     Args:
         name: Architecture.
         config: Its configuration, from `parse_config`.
-        corpus: Texts of each field, for students that learn a vocabulary; None where there are none.
+        corpus: Items of each field, for students that learn a vocabulary or the scale of numbers; None where there are none.
     """
     kind = architecture(name)
     student: Student = kind(config, kind.new_tokenizer(config, corpus))
+    student.learn_inputs(corpus)
     return student
 
 

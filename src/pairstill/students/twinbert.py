@@ -17,7 +17,7 @@ from pairstill.students.dual_encoder import DualEncoder, load_encoders
 from pairstill.students.encoders.transformer import EncoderConfig, Keep, TransformerEncoder
 from pairstill.students.encoders.tri_letter import TriLetterEncoder
 from pairstill.tokens import tri_letter
-from pairstill.tokens.ragged import RaggedTokens
+from pairstill.tokens.inputs import Inputs
 from pairstill.tokens.tri_letter import TriLetterConfig, TriLetterTokenizer
 
 
@@ -123,7 +123,7 @@ class TwinBERT(DualEncoder):
         words = asdict(self.config.encoder.tri_letter) if self.config.encoder.tokens == "tri-letter" else None
         return [*super().encoding_settings(field), words, self._is_eight_bit(field)]
 
-    def tokenize(self, field: int, texts: Sequence[str]) -> RaggedTokens:
+    def tokenize(self, field: int, texts: Sequence[Any]) -> Inputs:
         """WordPiece ids, or words of tri-letter ids."""
         if isinstance(self.tokenizer, TriLetterTokenizer):
             return self.tokenizer.tokenize(texts, self.max_lengths[field])

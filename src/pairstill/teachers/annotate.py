@@ -157,6 +157,8 @@ class AssistantScorer:
         """Logits `(tuples, outputs)` of `index (tuples, fields)`, and `(tuples,)` which of them had a text that was cut."""
         cut = np.zeros(len(index), dtype=bool)
         for field, most in enumerate(self.teacher.max_lengths):
+            if self.teacher.kinds[field] != "text":
+                continue
             items, places = np.unique(index[:, field], return_inverse=True)
             texts = self.tuple_set.texts(field)
             cut |= (self.roomier.tokenize(field, [texts[item] for item in items]).lengths > most)[places]

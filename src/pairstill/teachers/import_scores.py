@@ -204,7 +204,7 @@ def _first_that_fits(table: SourceTable, name: str, columns: Sequence[str], tupl
     for column in columns:
         values = table.column(column).cast(pa.large_string())
         known = [collection.ids] if column != f"{name}_text" else []
-        known += [collection.texts] if column != f"{name}_id" else []
+        known += [collection.texts] if column != f"{name}_id" and collection.kind == "text" else []
         if any(pc.any(pc.is_in(values, value_set=one.cast(pa.large_string()))).as_py() for one in known):
             return column
     return columns[0]
@@ -336,7 +336,7 @@ def _codes(
         return np.asarray(pc.fill_null(found, -1).to_numpy(), dtype=np.int64)
 
     by_id = look_up(collection.ids) if column != f"{name}_text" else np.full(len(table), -1)
-    if column == f"{name}_id" or (by_id >= 0).all():
+    if column == f"{name}_id" or collection.kind != "text" or (by_id >= 0).all():
         codes, canonical, what = by_id, np.arange(len(collection)), "id"
     else:
         by_text = look_up(collection.texts)

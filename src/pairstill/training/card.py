@@ -18,6 +18,9 @@ from pairstill.training.loop import FitResult
 from pairstill.training.settings import TrainingSettings
 from pairstill.tuples import TupleSet
 
+EXAMPLES = {"text": "'text of {}'", "numeric": "numbers_of_{}", "image": "'{}.png'"}
+"""How an item of each kind is written in the example."""
+
 
 def model_card(
     student: Student,
@@ -42,16 +45,20 @@ def model_card(
         rows: Row numbers that were learnt from; None for all labelled rows of `train`.
         loss: Name and settings of the objective; None leaves it out.
     """
+    plain = set(student.kinds) == {"text"}
+    named = [one.name if plain else f"{one.name}: {one.kind}" for one in tuple_set.fields]
+    lengths = [str(one) for one, kind in zip(student.max_lengths, student.kinds, strict=True) if kind == "text"]
     lines = [
         "---", "library_name: pairstill", "tags: [pair-scoring, distillation]", "---", "",
         f"# {student.name}", "",
-        f"Scores tuples of {student.field_count} texts ({', '.join(tuple_set.field_names)}) with {student.outputs} raw logit(s). "
+        f"Scores tuples of {student.field_count} {'texts' if plain else 'fields'} ({', '.join(named)}) with {student.outputs} raw logit(s). "
         f"Made with Pairstill {__version__}.", "",
         "## Data", "",
         f"- Tuple set {tuple_set.fingerprint[:16]}, {len(tuple_set):,} tuples; labels: {tuple_set.labels.kind}.",
         f"- Learnt from {_learnt(tuple_set, rows)}.",
-        f"- Fields are cut at {', '.join(str(one) for one in student.max_lengths)} tokens.",
     ]  # fmt: skip
+    if lengths:
+        lines.append(f"- {'Fields' if plain else 'Texts'} are cut at {', '.join(lengths)} tokens.")
     lines += ["", "## Teacher", ""]
     if teacher is None:
         lines.append("None: trained on labels.")
@@ -82,7 +89,7 @@ def model_card(
         "- A student copies its teacher's mistakes and biases.",
         "", "## Use", "", "```python", "from pairstill.students import load_student", "",
         "student = load_student('THIS FOLDER')",
-        f"student.predict([({', '.join(repr(f'text of {name}') for name in tuple_set.field_names)})])", "```", "",
+        f"student.predict([({', '.join(EXAMPLES[one.kind].format(one.name) for one in tuple_set.fields)})])", "```", "",
     ]  # fmt: skip
     return "\n".join(lines)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,11 +100,11 @@ class TrainingData:
         return replace(self, tuples=self.tuples.take(kept), teacher_logits=logits)
 
 
-def corpus_of(tuple_set: TupleSet, tuples: Tuples) -> list[list[str]]:
-    """Distinct texts of each field that the tuples name, for students that learn a vocabulary."""
+def corpus_of(tuple_set: TupleSet, tuples: Tuples) -> list[list[Any]]:
+    """Distinct items of each field that the tuples name, for students that learn a vocabulary or the scale of numbers."""
     corpus = []
     for field in range(len(tuple_set.fields)):
-        texts = tuple_set.texts(field)
+        texts = tuple_set.values(field)
         corpus.append([texts[item] for item in items_of([tuples.index], [field], len(texts))])
     return corpus
 

@@ -247,7 +247,7 @@ def _store_key(student: Student, tuple_set: TupleSet, field: int) -> Any:
 def _store_field(
     tuple_set: TupleSet, student: Student, field: int, items: np.ndarray, folder: Path, precision: str, progress: Any
 ) -> StoreSource:
-    texts = tuple_set.texts(field)
+    texts = tuple_set.values(field)
     tokens = student.tokenize(field, [texts[item] for item in items])
 
     def encode(start: int, stop: int) -> Representation[np.ndarray]:
@@ -303,7 +303,7 @@ def initialise_similarity(
     local = np.empty_like(index)
     for field in range(student.field_count):
         items, local[:, field] = np.unique(index[:, field], return_inverse=True)
-        texts = tuple_set.texts(field)
+        texts = tuple_set.values(field)
         block = student.encode(field, [texts[item] for item in items])
         with torch.no_grad():
             prepared.append(student.prepare(field, block))

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from pairstill.representation import Representation
 from pairstill.store import RepresentationStore
 from pairstill.students import Student
-from pairstill.tokens.ragged import RaggedTokens, bucket_budget, length_batches
+from pairstill.tokens.inputs import Inputs
+from pairstill.tokens.ragged import bucket_budget, length_batches
 from pairstill.tuples import TupleSet
 
 
@@ -30,7 +31,7 @@ class TokenSource:
         tokens: Of the whole collection.
     """
 
-    def __init__(self, tokens: RaggedTokens) -> None:
+    def __init__(self, tokens: Inputs) -> None:
         self.tokens = tokens
 
     def outputs(self, student: Student, field: int, items: np.ndarray) -> Representation[Tensor]:
@@ -94,4 +95,4 @@ class TupleScorer(nn.Module):
 
 def token_sources(student: Student, tuple_set: TupleSet) -> list[TokenSource]:
     """A source a field that runs the encoder; every text is tokenised once."""
-    return [TokenSource(student.tokenize(field, tuple_set.texts(field))) for field in range(student.field_count)]
+    return [TokenSource(student.tokenize(field, tuple_set.values(field))) for field in range(student.field_count)]

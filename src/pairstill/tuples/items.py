@@ -1,4 +1,4 @@
-"""From rows of ids and texts to a collection of distinct items."""
+"""From rows of ids and contents to a collection of distinct items."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pairstill.errors import InputError
+from pairstill.tuples.collection import Collection
 from pairstill.tuples.source_table import SourceTable
-from pairstill.tuples.tuple_set import Collection
 
 PIECE_ROWS = 100_000
 LIMIT_BYTES = 2**31 - 1
@@ -20,12 +20,21 @@ LIMIT_BYTES = 2**31 - 1
 
 @dataclass(frozen=True)
 class ItemRows:
-    """Ids and texts, row by row, of one source; the same item may come many times."""
+    """Ids and contents, row by row, of one source; the same item may come many times.
+
+    Attributes:
+        source: The table.
+        column: What messages call the column of the ids.
+        ids: Of the items.
+        texts: Texts, or keys of other content.
+        noun: What messages call the content.
+    """
 
     source: SourceTable
     column: str
     ids: pa.Array
     texts: pa.Array
+    noun: str = "text"
 
 
 def text_ids(texts: pa.Array) -> pa.Array:
@@ -50,7 +59,7 @@ def collect(rows: Sequence[ItemRows]) -> tuple[Collection, int]:
     """The distinct items of some rows, in order of first appearance, and how many rows repeated an item.
 
     Raises:
-        InputError: An id comes with two different texts.
+        InputError: An id comes with two different contents.
     """
     ids = rows[0].ids if len(rows) == 1 else pa.concat_arrays([one.ids for one in rows])
     texts = rows[0].texts if len(rows) == 1 else pa.concat_arrays([one.texts for one in rows])
@@ -72,19 +81,20 @@ def _check_repeats(rows: Sequence[ItemRows], texts: pa.Array, codes: np.ndarray,
         differs = np.flatnonzero(np.asarray(pc.not_equal(texts.take(pa.array(piece)), texts.take(pa.array(earlier)))))
         if len(differs):
             row, first = int(piece[differs[0]]), int(earlier[differs[0]])
-            source, column, identifier, position = _origin(rows, row)
-            other_source, _, _, other_position = _origin(rows, first)
-            raise source.error(
-                position, column,
-                f"the id '{identifier}' has another text than in {other_source.describe_place(other_position)}",
-                expected="one text an id", fix="Correct the id or the text",
+            found, position = _origin(rows, row)
+            other, other_position = _origin(rows, first)
+            raise found.source.error(
+                position, found.column,
+                f"the id '{found.ids[position].as_py()}' has another {found.noun} than in {other.source.describe_place(other_position)}",
+                expected=f"one {found.noun} an id" if found.noun != "numbers" else "the same numbers an id",
+                fix=f"Correct the id or the {found.noun}",
             )  # fmt: skip
 
 
-def _origin(rows: Sequence[ItemRows], row: int) -> tuple[SourceTable, str, str, int]:
+def _origin(rows: Sequence[ItemRows], row: int) -> tuple[ItemRows, int]:
     for one in rows:
         if row < len(one.ids):
-            return one.source, one.column, one.ids[row].as_py(), row
+            return one, row
         row -= len(one.ids)
     raise IndexError(row)
 

@@ -13,7 +13,10 @@ import pyarrow.compute as pc
 from pairstill import __version__
 from pairstill.errors import InputError
 from pairstill.files import fingerprint_file
-from pairstill.tuples.checks import flat, keys, texts
+from pairstill.tuples.checks import flat, keys
+from pairstill.tuples.collection import Collection
+from pairstill.tuples.content_source import NOUNS, ContentSource
+from pairstill.tuples.contents import Contents, read_contents, restored
 from pairstill.tuples.items import ItemRows, check_known, collect, narrow, text_ids
 from pairstill.tuples.read_labels import judged_labels, read_labels, read_weights
 from pairstill.tuples.read_source import read_source, source_columns
@@ -21,7 +24,7 @@ from pairstill.tuples.source_spec import FieldSource, SourceSpec, SplitSource, T
 from pairstill.tuples.source_table import Part, SourceTable
 from pairstill.tuples.splitting import DEFAULT_FRACTIONS, first_crossing, make_splits, read_splits, splits_of_parts
 from pairstill.tuples.triples import two_rows_each
-from pairstill.tuples.tuple_set import LIST_COLUMN, Collection, Field, Labels, TupleSet
+from pairstill.tuples.tuple_set import LIST_COLUMN, Field, Labels, TupleSet
 from pairstill.tuples.used_items import UsedItems
 
 
@@ -102,7 +105,7 @@ class _Reader:
         spec = self.spec
         wanted = [split_column, spec.weight, spec.label.column if spec.label else None]
         for one in spec.fields.values():
-            wanted += [*(one.text or ()), one.id]
+            wanted += [*(one.content or ()), one.id]
         for reference in (spec.group, *spec.slices.values()):
             if reference is not None and reference not in spec.fields and self._in_collection(reference) is None:
                 wanted.append(reference)
@@ -140,7 +143,7 @@ class _Reader:
     def _in_collection(self, reference: str) -> tuple[str, str] | None:
         """Field and column where `FIELD.COLUMN` names a column of the field's collection."""
         name, dot, column = reference.partition(".")
-        if dot and name in self.spec.fields and self.spec.fields[name].text is None:
+        if dot and name in self.spec.fields and self.spec.fields[name].content is None:
             return name, column
         return None
 
@@ -154,14 +157,14 @@ class _Reader:
                 and self.spec.fields[found[0]].collection == name
             ]
             used = UsedItems(one.id, self._named_in(source, name)) if one.used_only else None
-            self.tables[name] = read_source(TableSource(**_origin(one)), [one.id, *one.text, *extra], used)
+            self.tables[name] = read_source(TableSource(**_origin(one)), [one.id, *(one.content or ()), *extra], used)
             if used is not None:
                 self.notes.append(f"{self.tables[name].name}: items that no tuple names are left out")
 
     def _named_in(self, source: SourceTable, collection: str) -> pa.Array:
         """Distinct ids of a collection that tuples name."""
         columns = [
-            one.id or "" for one in self.spec.fields.values() if one.text is None and one.collection == collection
+            one.id or "" for one in self.spec.fields.values() if one.content is None and one.collection == collection
         ]
         return pc.unique(pa.concat_arrays([keys(source, column) for column in columns]))
 
@@ -170,30 +173,38 @@ class _Reader:
         collections: dict[str, Collection] = {}
         for name, one in self.spec.collections.items():
             table = self.tables[name]
-            rows = ItemRows(table, one.id, keys(table, one.id), texts(table, one.text, one.join))
-            collections[name] = self._collect(name, [rows], table.name)
-        inline: dict[str, list[ItemRows]] = {}
+            held = read_contents(table, one)
+            rows = ItemRows(table, one.id, keys(table, one.id), held.keys, NOUNS[one.kind])
+            collections[name] = self._collect([rows], [held], table.name)
+        inline: dict[str, list[tuple[ItemRows, Contents]]] = {}
         for name, found in self.spec.fields.items():
-            if found.text is None:
+            if found.content is None:
                 column, collection = found.id or "", found.collection or name
                 ids[name] = keys(source, column)
                 check_known(
                     source, column, ids[name], collections[collection], collection, self.tables[collection].name
                 )
                 continue
-            content = texts(source, found.text, found.join)
-            ids[name] = text_ids(content) if found.id is None else keys(source, found.id)
-            rows = ItemRows(source, found.id or " + ".join(found.text), ids[name], content)
-            inline.setdefault(found.collection or name, []).append(rows)
+            held = read_contents(source, found)
+            made = text_ids(held.keys) if found.kind == "text" else held.keys
+            ids[name] = made if found.id is None else keys(source, found.id)
+            rows = ItemRows(source, found.id or " + ".join(found.content), ids[name], held.keys, NOUNS[found.kind])
+            inline.setdefault(found.collection or name, []).append((rows, held))
         for name, several in inline.items():
-            collections[name] = self._collect(name, several, None)
+            if len({held.features for _, held in several}) > 1:
+                raise InputError(
+                    f"fields that share the collection '{name}' have {' and '.join(str(held.features) for _, held in several)} numbers",
+                    expected="as many in each", fix="Give the fields collections of their own",
+                )  # fmt: skip
+            collections[name] = self._collect([rows for rows, _ in several], [held for _, held in several], None)
         return ids, collections
 
-    def _collect(self, name: str, rows: list[ItemRows], file: str | None) -> Collection:
+    def _collect(self, rows: list[ItemRows], contents: list[Contents], file: str | None) -> Collection:
         collection, repeated = collect(rows)
         if repeated and file is not None:
-            self.notes.append(f"{file}: {repeated} rows repeat an id with the same text; each item is kept once")
-        return collection
+            same = f"the same {rows[0].noun}"
+            self.notes.append(f"{file}: {repeated} rows repeat an id with {same}; each item is kept once")
+        return restored(collection, contents)
 
     def _groups(self, source: SourceTable, ids: Mapping[str, pa.Array]) -> pa.Array:
         reference = self.spec.group
@@ -238,7 +249,7 @@ class _Reader:
     def _group_name(self, group: str, collections: Mapping[str, Collection]) -> str:
         """The group as the source has it: its text where the id is a hash that Pairstill made."""
         one = self.spec.fields.get(self.spec.group or "")
-        if one is None or one.id is not None:
+        if one is None or one.id is not None or one.kind != "text":
             return group
         collection = collections[one.collection or self.spec.group or ""]
         text = str(collection.texts[pc.index(collection.ids, group).as_py()].as_py())
@@ -246,8 +257,8 @@ class _Reader:
 
     def _field(self, name: str, one: FieldSource) -> Field:
         collection = one.collection or name
-        columns = one.text if one.text is not None else self.spec.collections[collection].text
-        return Field(name, collection, columns=tuple(columns))
+        made: ContentSource = one if one.content is not None else self.spec.collections[collection]
+        return Field(name, collection, made.kind, tuple(made.content or ()))
 
     def _provenance(self, how: str) -> dict[str, Any]:
         tables = [self.spec.tuples, *self.spec.collections.values(), self.spec.label.qrels if self.spec.label else None]

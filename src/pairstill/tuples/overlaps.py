@@ -56,10 +56,7 @@ def find_overlaps(tuple_set: TupleSet) -> list[Overlap]:
 def _codes(tuple_set: TupleSet) -> dict[str, np.ndarray]:
     """For each thing that can be shared a matrix `(rows, occurrences)` of codes."""
     groups = pc.dictionary_encode(tuple_set.tuples.column("group").combine_chunks()).indices
-    texts = {
-        name: np.asarray(pc.dictionary_encode(one.texts).indices, dtype=np.int64)
-        for name, one in tuple_set.collections.items()
-    }
+    texts = {name: one.codes() for name, one in tuple_set.collections.items()}
     by_field = [texts[one.collection][tuple_set.index[:, at]] for at, one in enumerate(tuple_set.fields)]
     by_collection = {
         name: np.stack([by_field[at] for at, one in enumerate(tuple_set.fields) if one.collection == name], axis=1)

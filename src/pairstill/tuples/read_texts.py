@@ -59,7 +59,7 @@ def read_texts(sources: Sequence[Path], columns: Sequence[str] = ()) -> PlainTex
 def _read(path: Path, columns: Sequence[str]) -> list[str]:
     if (path / MANIFEST).exists():
         tuple_set = TupleSet.load(path)
-        return [text for one in tuple_set.collections.values() for text in one.texts.to_pylist()]
+        return [text for one in tuple_set.collections.values() if one.kind == "text" for text in one.text_list]
     if path.suffix.lower() in PLAIN_TEXT and path.is_file():
         check_utf8(path)
         # Lines end at line feeds alone: the other characters that Python takes for ends may stand inside a text.

@@ -9,16 +9,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from pairstill.errors import InputError
+from pairstill.tuples.content_source import NOUNS, Columns, ContentSource, as_list
 from pairstill.tuples.nearest import did_you_mean
 from pairstill.tuples.tuple_set import SPLITS
 
 Format = Literal["parquet", "csv", "tsv", "jsonl", "qrels", "run"]
 RESERVED = ("label", "weight", "group", "split", "list")
 SYNONYMS = {"dev": "valid", "development": "valid", "val": "valid", "validation": "valid"}
-
-
-def _as_list(value: object) -> object:
-    return [value] if isinstance(value, str | Path) else value
 
 
 def _known_split(name: str) -> str:
@@ -41,7 +38,6 @@ def _as_class_names(value: object) -> object:
     return value
 
 
-Columns = Annotated[list[str], BeforeValidator(_as_list), Field(min_length=1)]
 SplitName = Annotated[str, AfterValidator(_known_split)]
 PlainName = Annotated[str, AfterValidator(_plain_name)]
 
@@ -64,7 +60,7 @@ class TableSource(_Strict):
         dataset_splits: Which of the dataset's own splits to read, in order; None means all.
     """
 
-    files: Annotated[list[Path], BeforeValidator(_as_list)] | None = None
+    files: Annotated[list[Path], BeforeValidator(as_list)] | None = None
     format: Format | None = None
     quotes: bool = True
     columns: Annotated[list[str], Field(min_length=1)] | None = None
@@ -103,8 +99,8 @@ def _as_table_source(value: object) -> object:
 Table = Annotated[TableSource, BeforeValidator(_as_table_source)]
 
 
-class CollectionSource(TableSource):
-    """A table of items: `id` names the column of ids, `text` the columns that are joined to make the text.
+class CollectionSource(TableSource, ContentSource):
+    """A table of items: `id` names the column of ids, `text`, `numeric` or `image` the columns of the content.
 
     Attributes:
         used_only: Keep the items that tuples name and leave out the others, which is said in the provenance. CSV, TSV and Parquet
@@ -112,30 +108,32 @@ class CollectionSource(TableSource):
     """
 
     id: str
-    text: Columns
-    join: str = " "
     used_only: bool = False
 
+    @model_validator(mode="after")
+    def _some_content(self) -> Self:
+        if self.content is None:
+            raise ValueError("give 'text', 'numeric' or 'image': the columns that hold the items' content")
+        return self
 
-class FieldSource(_Strict):
-    """One field of the tuples.
+
+class FieldSource(ContentSource):
+    """One field of the tuples; `text`, `numeric` and `image` name columns of the tuples' table, none where content comes by id.
 
     Attributes:
-        text: Columns of the tuples' table that hold the text, joined by `join`; None where the text comes by id.
-        id: Column of the tuples' table that holds the id; None means a hash of the text.
-        collection: Collection of the text; None means one named like the field. Fields may share one.
-        join: What stands between joined columns.
+        id: Column of the tuples' table that holds the id; None means a hash of the content.
+        collection: Collection of the content; None means one named like the field. Fields may share one.
     """
 
-    text: Columns | None = None
     id: str | None = None
     collection: PlainName | None = None
-    join: str = " "
 
     @model_validator(mode="after")
-    def _text_or_id(self) -> Self:
-        if self.text is None and self.id is None:
-            raise ValueError("give 'text' (columns that hold the text), or 'id' and 'collection'")
+    def _content_or_id(self) -> Self:
+        if self.content is None and self.id is None:
+            raise ValueError(
+                "give 'text', 'numeric' or 'image' (columns that hold the content), or 'id' and 'collection'"
+            )
         return self
 
 
@@ -269,24 +267,28 @@ class SourceSpec(_Strict):
         by_split = self.splits is not None and self.splits.files is not None
         if by_split == (self.tuples is not None):
             raise ValueError("give either 'tuples' or 'splits.files'")
+        kinds: dict[str, str] = {name: one.kind for name, one in self.collections.items()}
         for name, one in self.fields.items():
             if name in RESERVED:
                 raise ValueError(f"a field cannot be named '{name}': the tuples have a column of that name")
-            if one.text is None and one.collection not in self.collections:
+            if one.content is None and one.collection not in self.collections:
                 hint = did_you_mean(one.collection or "", self.collections) or "Declare it under 'collections'"
                 raise ValueError(f"field '{name}' has no text, and there is no collection '{one.collection}'. {hint}")
-            if one.text is not None and one.collection in self.collections:
+            if one.content is not None and one.collection in self.collections:
                 raise ValueError(
-                    f"field '{name}' has text of its own and names the collection '{one.collection}', "
-                    "which has a table; leave out 'text' to take the text from there"
+                    f"field '{name}' has {NOUNS[one.kind]} of its own and names the collection '{one.collection}', "
+                    f"which has a table; leave out '{one.kind}' to take the {NOUNS[one.kind]} from there"
                 )
+            other = kinds.setdefault(one.collection or name, one.kind)
+            if one.content is not None and one.kind != other:
+                raise ValueError(f"field '{name}' is of kind {one.kind} and shares a collection of kind {other}")
         for name in self.slices:
             if name in RESERVED or name in self.fields:
                 raise ValueError(f"a slice cannot be named '{name}': the tuples have a column of that name")
         if self.triples is not None:
             if self.label is not None:
                 raise ValueError("triples have labels of their own, 1 and 0; leave out 'label'")
-            named = [name for one in self.fields.values() for name in (*(one.text or ()), one.id)]
+            named = [name for one in self.fields.values() for name in (*(one.content or ()), one.id)]
             if self.triples.column not in named:
                 raise ValueError(f"no field takes its id or text from the triples' column '{self.triples.column}'")
         if self.label is not None and self.label.qrels is not None and len(self.fields) < 2:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pairstill.tuples.collection import Collection
+from pairstill.tuples.images import image_size
 from pairstill.tuples.lengths import token_counts, word_counts
 from pairstill.tuples.overlaps import Overlap, find_overlaps
 from pairstill.tuples.tuple_set import SPLITS, TupleSet
@@ -23,22 +25,40 @@ FEW_GRADES = 10
 
 
 @dataclass(frozen=True)
+class Range:
+    """Least, mean and greatest of some numbers."""
+
+    minimum: float
+    mean: float
+    maximum: float
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Range:
+        """Of one number or more."""
+        return cls(float(values.min()), float(values.mean(dtype=np.float64)), float(values.max()))
+
+
+@dataclass(frozen=True)
 class FieldStatistics:
     """One field in one split. Means and percentiles are over rows, an item that is in ten rows counts ten times.
 
     Attributes:
         items: Distinct ids.
-        words: Mean words.
-        tokens: Mean tokens without special tokens; None without a tokenizer.
-        percentiles: Tokens at 50, 95 and 99 percent of rows, and at most; None without a tokenizer.
+        words: Mean words; None where the field holds no texts.
+        tokens: Mean tokens without special tokens; None without a tokenizer or texts.
+        percentiles: Tokens at 50, 95 and 99 percent of rows, and at most; None without a tokenizer or texts.
         sampled: Whether tokens were counted in a sample of the items alone.
+        features: Of numbers: by feature; the columns' names, or 1, 2, ... where one column holds them all. Else empty.
+        images: Of images: `width` and `height` in pixels, `bytes` as encoded. Else empty.
     """
 
     items: int
-    words: float
+    words: float | None
     tokens: float | None
     percentiles: tuple[int, int, int, int] | None
     sampled: bool
+    features: Mapping[str, Range] = field(default_factory=dict)
+    images: Mapping[str, Range] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -102,14 +122,15 @@ def describe_tuple_set(
         sample_items: Of larger collections the tokens of so many evenly spaced items are counted; None means of all.
         progress: Called with (done, total) items tokenized.
     """
-    words = {name: word_counts(one.texts) for name, one in tuple_set.collections.items()}
+    words = {name: word_counts(one.texts) for name, one in tuple_set.collections.items() if one.kind == "text"}
+    sizes = {name: _image_sizes(one) for name, one in tuple_set.collections.items() if one.kind == "image"}
     tokens = {} if tokenizer is None else _tokens(tuple_set, tokenizer, sample_items, progress)
     column = tuple_set.tuples.column("split")
     splits = {}
     for name in SPLITS:
         rows = np.flatnonzero(np.asarray(pc.equal(column, name)))
         if len(rows):
-            splits[name] = _split(tuple_set, rows, words, tokens)
+            splits[name] = _split(tuple_set, rows, words, tokens, sizes)
     used = {
         name: np.unique(
             np.concatenate(
@@ -131,14 +152,15 @@ def _tokens(
 ) -> dict[str, np.ndarray]:
     """For each collection the tokens of its items, -1 where an item was not sampled."""
     chosen = {}
-    for name, one in tuple_set.collections.items():
+    collections = {name: one for name, one in tuple_set.collections.items() if one.kind == "text"}
+    for name, one in collections.items():
         count = len(one) if sample_items is None else min(len(one), sample_items)
         chosen[name] = np.linspace(0, len(one) - 1, count).round().astype(np.int64)
     total = sum(len(one) for one in chosen.values())
     found, before = {}, 0
     if progress is not None:
         progress(0, total)
-    for name, one in tuple_set.collections.items():
+    for name, one in collections.items():
         found[name] = np.full(len(one), -1, dtype=np.int64)
         report = None if progress is None else _shifted(progress, before, total)
         found[name][chosen[name]] = token_counts(tokenizer, one.texts.take(pa.array(chosen[name])), report)
@@ -151,7 +173,11 @@ def _shifted(progress: Callable[[int, int], None], before: int, total: int) -> C
 
 
 def _split(
-    tuple_set: TupleSet, rows: np.ndarray, words: Mapping[str, np.ndarray], tokens: Mapping[str, np.ndarray]
+    tuple_set: TupleSet,
+    rows: np.ndarray,
+    words: Mapping[str, np.ndarray],
+    tokens: Mapping[str, np.ndarray],
+    sizes: Mapping[str, np.ndarray],
 ) -> SplitStatistics:
     table = tuple_set.tuples.take(pa.array(rows))
     label = table.column("label").to_numpy()
@@ -166,10 +192,15 @@ def _split(
             lengths = lengths[lengths >= 0]
         fields[one.name] = FieldStatistics(
             items=len(np.unique(index)),
-            words=float(words[one.collection][index].mean()),
+            words=float(words[one.collection][index].mean()) if one.kind == "text" else None,
             tokens=None if lengths is None or not len(lengths) else float(lengths.mean()),
             percentiles=None if lengths is None or not len(lengths) else _percentiles(lengths),
             sampled=sampled,
+            features=_features(tuple_set, at, index) if one.kind == "numeric" else {},
+            images={
+                name: Range.of(sizes[one.collection][index, place])
+                for place, name in enumerate(("width", "height", "bytes") if one.kind == "image" else ())
+            },
         )
     return SplitStatistics(
         rows=len(rows),
@@ -181,6 +212,17 @@ def _split(
         slices={name: _value_counts(table.column(name)) for name in tuple_set.slices},
         fields=fields,
     )
+
+
+def _features(tuple_set: TupleSet, position: int, index: np.ndarray) -> dict[str, Range]:
+    values, columns = np.asarray(tuple_set.values(position)), tuple_set.fields[position].columns
+    names = columns if len(columns) == values.shape[1] else [str(one) for one in range(1, values.shape[1] + 1)]
+    return {name: Range.of(values[index, place]) for place, name in enumerate(names)}
+
+
+def _image_sizes(collection: Collection) -> np.ndarray:
+    """`(items, 3)`: width, height, bytes."""
+    return np.array([[*image_size(one), len(one)] for one in collection.contents.to_pylist()])
 
 
 def _percentiles(lengths: np.ndarray) -> tuple[int, int, int, int]:

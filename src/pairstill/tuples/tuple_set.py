@@ -1,9 +1,8 @@
-"""The tuple set: which texts there are, which tuples of them, and what people said about them."""
+"""The tuple set: which items there are, which tuples of them, and what people said about them."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -25,8 +24,11 @@ from pairstill.files import (
     write_parquet,
 )
 from pairstill.scratch import PIECE_ROWS, pieces, positions, scratch_array, scratch_table, take
+from pairstill.tuples.collection import Collection, Kind, content_fingerprint, one_array
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+TEXT_VERSION = 1
+"""Written for sets of texts alone, which older readers know."""
 LIST_COLUMN = "list"
 SPLITS = ("train", "valid", "test", "transfer")
 LabelKind = Literal["binary", "graded", "classes", "none"]
@@ -39,13 +41,13 @@ class Field:
     Attributes:
         name: Such as `query`; ids of this field are in the column of this name of `tuples.parquet`.
         collection: The collection that its ids point into; fields may share one.
-        kind: Kind of content; `text` today.
-        columns: Source columns that were joined to make the text, in order.
+        kind: Of its content: a text, a fixed number of numbers, or an encoded image.
+        columns: Source columns that the content was made of, in order.
     """
 
     name: str
     collection: str
-    kind: Literal["text"] = "text"
+    kind: Kind = "text"
     columns: tuple[str, ...] = ()
 
 
@@ -69,23 +71,6 @@ class Labels:
     def outputs(self) -> int:
         """How many logits a model for these labels gives."""
         return len(self.classes) if self.kind == "classes" else 1
-
-
-@dataclass(frozen=True)
-class Collection:
-    """Items by id. `ids` and `texts` are Arrow string arrays of equal length; ids are distinct."""
-
-    ids: pa.Array
-    texts: pa.Array
-
-    def __len__(self) -> int:
-        """Number of items."""
-        return len(self.ids)
-
-    @cached_property
-    def text_list(self) -> list[str]:
-        """All texts as Python strings."""
-        return list(self.texts.to_pylist())
 
 
 @dataclass(frozen=True)
@@ -132,7 +117,7 @@ class Tuples:
 
 @dataclass(frozen=True)
 class TupleSet:
-    """Collections of texts and tuples of their ids, with labels, weights, groups, splits and slices.
+    """Collections of texts (or numbers, or images) and tuples of their ids, with labels, weights, groups, splits and slices.
 
     `tuples` has one string column per field (an id), and the columns `label` (float64, nullable), `weight` (float64,
     nullable), `group` (string) and `split` (string; one of train, valid, test, transfer); each name in `slices` is one
@@ -166,9 +151,22 @@ class TupleSet:
         """The collection of the field at `position`."""
         return self.collections[self.fields[position].collection]
 
+    def values(self, position: int) -> Sequence[Any]:
+        """All contents of the collection of the field at `position`, in row order: see `Collection.values`."""
+        return self.collection_of(position).values  # type: ignore[return-value]
+
     def texts(self, position: int) -> list[str]:
-        """All texts of the collection of the field at `position`, in row order."""
-        return self.collection_of(position).text_list
+        """As `values`, of a field of texts.
+
+        Raises:
+            InputError: The field holds numbers or images.
+        """
+        if self.fields[position].kind != "text":
+            raise InputError(
+                f"the field '{self.fields[position].name}' is of kind {self.fields[position].kind}",
+                expected="text, which this works on",
+            )
+        return self.values(position)  # type: ignore[return-value]
 
     @cached_property
     def index(self) -> np.ndarray:
@@ -189,7 +187,7 @@ class TupleSet:
 
     def _piece(self, piece: slice, column: str) -> pa.Array:
         """Rows of a column as one array."""
-        return _flat(self.tuples.column(column).slice(piece.start, piece.stop - piece.start))
+        return one_array(self.tuples.column(column).slice(piece.start, piece.stop - piece.start))
 
     def _gather(self, rows: np.ndarray, dtype: Any, values: Callable[[slice], np.ndarray]) -> np.ndarray:
         """Values of rising rows, from those of whole pieces."""
@@ -277,8 +275,9 @@ class TupleSet:
         folder = Path(folder)
         (folder / MANIFEST).unlink(missing_ok=True)
         for name, collection in self.collections.items():
+            column = "text" if collection.kind == "text" else "content"
             write_parquet(
-                folder / f"collection-{name}.parquet", pa.table({"id": collection.ids, "text": collection.texts})
+                folder / f"collection-{name}.parquet", pa.table({"id": collection.ids, column: collection.contents})
             )
         write_parquet(folder / "tuples.parquet", self.tuples)
         files = ["tuples.parquet", *(f"collection-{name}.parquet" for name in self.collections)]
@@ -286,7 +285,7 @@ class TupleSet:
             if path.name not in files:
                 path.unlink()
         write_manifest(
-            folder, "tuple-set", FORMAT_VERSION,
+            folder, "tuple-set", TEXT_VERSION if all(one.kind == "text" for one in self.fields) else FORMAT_VERSION,
             {
                 "fields": [asdict(one) for one in self.fields],
                 "labels": asdict(self.labels),
@@ -326,9 +325,17 @@ class TupleSet:
         collections = {}
         for name in body["collections"]:
             table = read_parquet(folder / f"collection-{name}.parquet")
-            collections[name] = Collection(_flat(table.column("id")), _flat(table.column("text")))
+            column = "content" if "content" in table.column_names else "text"
+            collections[name] = Collection(one_array(table.column("id")), one_array(table.column(column)))
+        fields = tuple(Field(**{**one, "columns": tuple(one["columns"])}) for one in body["fields"])
+        for one in fields:
+            if one.kind != collections[one.collection].kind:
+                raise ArtefactError(
+                    f"the field '{one.name}' is of kind {one.kind}, its collection of {collections[one.collection].kind}",
+                    file=folder / MANIFEST, fix="Write the folder again with `pairstill describe SOURCE --out FOLDER`",
+                )  # fmt: skip
         return cls(
-            fields=tuple(Field(**{**one, "columns": tuple(one["columns"])}) for one in body["fields"]),
+            fields=fields,
             labels=Labels(**{**body["labels"], "classes": tuple(body["labels"]["classes"])}),
             collections=collections,
             tuples=_tuples_table(folder / "tuples.parquet"),
@@ -338,13 +345,13 @@ class TupleSet:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over fields, labels, ids, texts and tuples: equal sets have equal fingerprints wherever they lie."""
+        """SHA-256 over fields, labels, ids, contents and tuples: equal sets have equal fingerprints wherever they lie."""
         return fingerprint_json(
             {
                 "fields": [asdict(one) for one in self.fields],
                 "labels": asdict(self.labels),
-                "tables": [_content_fingerprint([one.ids, one.texts]) for _, one in sorted(self.collections.items())],
-                "tuples": _content_fingerprint([self.tuples.column(name) for name in sorted(self.tuples.column_names)]),
+                "tables": [content_fingerprint([one.ids, one.contents]) for _, one in sorted(self.collections.items())],
+                "tuples": content_fingerprint([self.tuples.column(name) for name in sorted(self.tuples.column_names)]),
             }
         )
 
@@ -358,37 +365,3 @@ def _tuples_table(path: Path) -> pa.Table:
         if file.metadata.num_rows > PIECE_ROWS:
             return scratch_table(file.iter_batches(), file.schema_arrow)
     return read_parquet(path)
-
-
-def _flat(column: pa.ChunkedArray) -> pa.Array:
-    """One contiguous array; more than 2 GiB of text does not fit 32-bit offsets and becomes `large_string`."""
-    combined = column.combine_chunks()
-    if isinstance(combined, pa.ChunkedArray) and combined.num_chunks > 1:
-        combined = column.cast(pa.large_string()).combine_chunks()
-    return combined.chunk(0) if isinstance(combined, pa.ChunkedArray) else combined
-
-
-def _content_fingerprint(columns: Sequence[pa.Array | pa.ChunkedArray]) -> str:
-    """SHA-256 over values and nulls, whatever the chunks are and whether offsets have 32 or 64 bits."""
-    digest = hashlib.sha256()
-    for column in columns:
-        valid, lengths, values = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
-        for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
-            if not len(chunk):
-                continue
-            valid.update(np.asarray(chunk.is_valid()).astype(np.uint8).tobytes())
-            if pa.types.is_integer(chunk.type):
-                values.update(pc.fill_null(chunk.cast(pa.int64()), 0).to_numpy(zero_copy_only=False).tobytes())
-                continue
-            if pa.types.is_floating(chunk.type):
-                values.update(pc.fill_null(chunk.cast(pa.float64()), 0.0).to_numpy(zero_copy_only=False).tobytes())
-                continue
-            texts = pc.fill_null(chunk.cast(pa.large_string()), "")
-            _, offset_buffer, data = texts.buffers()
-            offsets = np.frombuffer(offset_buffer, dtype=np.int64)[texts.offset : texts.offset + len(texts) + 1]
-            lengths.update(np.diff(offsets).tobytes())
-            if data is not None:
-                values.update(memoryview(data)[offsets[0] : offsets[-1]])
-        for one in (valid, lengths, values):
-            digest.update(one.digest())
-    return digest.hexdigest()

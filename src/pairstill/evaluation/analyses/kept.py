@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -61,6 +61,8 @@ def reason_against(student: Student) -> str | None:
     """Why a student's slots cannot be looked into; None where they can."""
     from pairstill.students.dual_encoder import DualEncoder
 
+    if set(student.kinds) != {"text"}:
+        return f"this {student.name} reads {' and '.join(dict.fromkeys(student.kinds))}"
     counts = [student.kept_vectors(field) for field in range(student.field_count)]
     if not isinstance(student, DualEncoder) or any(one is None for one in counts):
         return f"a {student.name} keeps no fixed number of vectors a text"
@@ -85,6 +87,7 @@ def encode_sample(student: DualEncoder, tuple_set: TupleSet, tuples: Tuples) -> 
     for field in range(student.field_count):
         items, index[:, field] = np.unique(index[:, field], return_inverse=True)
         texts = tuple_set.texts(field)
-        tokens.append(student.tokenize(field, [texts[one] for one in items]))
+        # Of texts alone: see `reason_against`.
+        tokens.append(cast(RaggedTokens, student.tokenize(field, [texts[one] for one in items])))
         representations.append(student.encode(field, tokens[-1]).padded(slot_count(student, field)))
     return Encoded(tuple(representations), tuple(tokens), index)

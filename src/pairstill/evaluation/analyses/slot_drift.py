@@ -28,7 +28,7 @@ def load_base(student: DualEncoder) -> TransformerEncoder | str:
         base = TransformerEncoder(load_encoder(config.base, config.layers)).eval()
     except InputError as error:
         return f"the base '{config.base}' is not at hand ({error.found})"
-    ours: Any = student.encoder(0).model.get_input_embeddings()  # type: ignore[operator]
+    ours: Any = student.encoder(0).model.get_input_embeddings()
     theirs: Any = base.model.get_input_embeddings()  # type: ignore[operator]
     if ours.weight.shape != theirs.weight.shape:
         return f"the base '{config.base}' has another vocabulary or width by now"
