@@ -75,7 +75,7 @@ def open_shop(folder: Path, base: Path) -> Shop:
     texts = [" ".join(random.choice(WORDS, random.integers(2, 9))) for _ in range(ITEMS)]
     ids = [f"p{number}" for number in range(ITEMS)]
     write_parquet(folder / "texts.parquet", pa.table({"id": ids, "text": texts}))
-    student, searcher, teacher = bag_student(1), tiny_student(base, "de-cos"), bag_student(2)
+    student, searcher, teacher = bag_student(1), tiny_student(base, "de-cos", encoder={"layers": 1}), bag_student(2)
     for name, one in (("ranker", student), ("searcher", searcher), ("teacher", teacher)):
         export_onnx(one, folder / name)
     for name, one in (("ranker-items", student), ("searcher-items", searcher)):

@@ -93,7 +93,7 @@ def cohere_router(service: Service) -> APIRouter:
 async def _rerank(
     service: Service, body: _Body, texts: list[str], shown: Sequence[Mapping[str, Value]] | None, version: str
 ) -> Response:  # fmt: skip
-    logits, _ = await service.rank_texts(body.query, texts)
+    logits = await service.rank_texts(body.query, texts)
     scores = sigmoid(logits)
     results: list[dict[str, Any]] = []
     for place in best_first(logits)[: body.top_n].tolist():

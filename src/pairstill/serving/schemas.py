@@ -235,4 +235,4 @@ class ModelResponse(BaseModel):
 class Status(BaseModel):
     """Whether the service lives, or is ready."""
 
-    status: Literal["ok", "ready", "draining", "starting"]
+    status: Literal["ok", "ready", "draining"]

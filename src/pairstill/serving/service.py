@@ -88,10 +88,9 @@ class Service:
             await self._add_texts(call.snapshot(1), [one for one in results if one["text"] is None])
         return {"results": results, "model": self.model_name(call.version), "timing_ms": call.timing_ms(request.timing)}
 
-    async def rank_texts(self, query: str, documents: Sequence[str]) -> tuple[np.ndarray, str]:
-        """Logits of texts as documents of a query, and the model's name."""
-        call = _Call(self)
-        return await self._document_logits(call, query, documents), self.model_name(call.version)
+    async def rank_texts(self, query: str, documents: Sequence[str]) -> np.ndarray:
+        """Logits of texts as documents of a query, in their order."""
+        return await self._document_logits(_Call(self), query, documents)
 
     async def search(self, request: SearchRequest) -> dict[str, Any]:
         """The best items of a store."""

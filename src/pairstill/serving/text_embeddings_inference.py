@@ -52,7 +52,7 @@ def text_embeddings_inference_router(service: Service) -> APIRouter:
                 422, "texts are cut at their end", field="truncation_direction", expected="'right'",
                 fix="Leave out truncation_direction",
             )  # fmt: skip
-        logits, _ = await service.rank_texts(body.query, body.texts)
+        logits = await service.rank_texts(body.query, body.texts)
         scores = logits if body.raw_scores else sigmoid(logits)
         ranks: list[dict[str, Any]] = []
         for place in best_first(logits).tolist():
