@@ -291,6 +291,39 @@ def test_two_stores_of_the_same_items_agree_after_a_kill_between_them(tmp_path: 
         one.close()
 
 
+def test_the_first_edit_of_a_store_may_be_a_deletion_that_another_announced(tmp_path: Path) -> None:
+    item_store(tmp_path / "search", BASE)
+    item_store(tmp_path / "rank", BASE, HashStudent(tokens=3))
+    texts = texts_of(tmp_path)
+    rank = ItemStore.open(tmp_path / "rank", HashStudent(tokens=3), 1, texts=texts)
+    search = ItemStore.open(tmp_path / "search", HashStudent(), 1, texts=texts)
+    for name, edit in (("i1", search), ("i2", rank)):
+        other = rank if edit is search else search
+        edit.delete([name])
+        assert other.snapshot().lookup([name])[0] >= 0
+        assert other.delete([name]) == 1
+        assert other.snapshot().lookup([name])[0] == -1
+    for one in (rank, search):
+        one.close()
+    texts.close()
+
+
+def test_a_deletion_that_failed_can_be_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    items = opened(tmp_path)
+
+    def full(*_: object) -> None:
+        raise InputError("the file cannot be written: No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pairstill.store.edit.write_arrays", full)
+        with pytest.raises(InputError, match="No space left"):
+            items.delete(["i1", "i2"])
+    assert items.delete(["i1", "i2"]) == 2
+    with pytest.raises(InputError, match="there is no item 'i1'"):
+        items.delete(["i1"])
+    items.close()
+
+
 def test_of_two_writers_the_second_is_refused_and_may_read(tmp_path: Path) -> None:
     first, second = opened(tmp_path), opened(tmp_path)
     first.put([("a", "x")])

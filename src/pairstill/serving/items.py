@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,6 +69,8 @@ class ItemStore:
         self._queueing, self.editing = threading.Lock(), threading.Lock()
         self._merging: threading.Thread | None = None
         self._closed = False
+        # Announced and not made: by a killed process, or by an edit that failed; what others announce now, they make.
+        self._left: list[TextChange] = []
         self._open_snapshot()
 
     @classmethod
@@ -104,7 +106,8 @@ class ItemStore:
         items = cls(folder, student, field, texts, upkeep)
         if texts is not None:
             texts.register(items._key, field)
-            if texts.open_of(items._key):
+            items._left = texts.open_of(items._key)
+            if items._left:
                 try:
                     with items.editing:
                         items._open_editor()
@@ -208,7 +211,8 @@ class ItemStore:
                 with self._queueing:
                     group, self._queue = self._queue, []
                 try:
-                    self._apply(self._open_editor(), group)
+                    repeated = [one.id for one in self._left]
+                    self._apply(self._open_editor(), group, repeated)
                 except BaseException as error:
                     self._release()
                     for one in group:
@@ -219,8 +223,11 @@ class ItemStore:
         if change.error is not None:
             raise change.error
 
-    def _apply(self, editor: StoreEditor, group: Sequence[_Change]) -> None:
-        """Make the changes of a group, the later ones on top of the earlier ones; refused ones get an error."""
+    def _apply(self, editor: StoreEditor, group: Sequence[_Change], repeated: Collection[str] = ()) -> None:
+        """Make the changes of a group, the later ones on top of the earlier ones; refused ones get an error.
+
+        Deleting one of `repeated` is no error: it was left by an edit that failed, and made just before.
+        """
         store = editor.store
         final: dict[str, tuple[_Change, int] | None] = {}
         for change in group:
@@ -228,7 +235,11 @@ class ItemStore:
                 final |= {name: (change, place) for place, name in enumerate(change.ids)}
                 continue
             there = stored_rows(store, change.ids) >= 0
-            unknown = [name for name, stored in zip(change.ids, there, strict=True) if not final.get(name, stored)]
+            unknown = [
+                name
+                for name, stored in zip(change.ids, there, strict=True)
+                if not final.get(name, stored or name in repeated)
+            ]
             if unknown:
                 more = f" ({len(unknown)} of {len(change.ids)} ids are unknown)" if len(unknown) > 1 else ""
                 change.error = InputError(
@@ -244,6 +255,7 @@ class ItemStore:
         ]  # fmt: skip
         if self._texts is not None:
             self._texts.announce(self._key, announced)
+            self._left = announced
         rows = stored_rows(store, list(final))
         gone = [name for (name, one), row in zip(final.items(), rows, strict=True) if one is None and row >= 0]
         if gone:
@@ -268,6 +280,7 @@ class ItemStore:
         self._show(store, search)
         if self._texts is not None:
             self._texts.settle(self._key, announced)
+            self._left = []
 
     def _open_editor(self) -> StoreEditor:
         """The editor, which holds the lock; the first time, finish what was begun."""
@@ -298,9 +311,11 @@ class ItemStore:
             self._editor = None
 
     def _catch_up(self, editor: StoreEditor) -> None:
-        if self._texts is None:
+        """Make the changes that were left, unless others were announced for the same items since."""
+        if self._texts is None or not self._left:
             return
-        announced = self._texts.open_of(self._key)
+        left = self._left
+        announced = [one for one in self._texts.open_of(self._key) if one in left]
         rows = stored_rows(editor.store, [one.id for one in announced])
         gone, new = [], []
         for one, row in zip(announced, rows, strict=True):
@@ -310,13 +325,18 @@ class ItemStore:
                 new.append((one.id, one.text))
         if gone or new:
             logger.info("%s: %d announced changes are made now", self.folder, len(gone) + len(new))
-        for start in range(0, len(new), BLOCK_TEXTS):
-            ids, texts = (list(part) for part in zip(*new[start : start + BLOCK_TEXTS], strict=True))
-            block = self._student.encode(self.field, texts).padded(self._slots())
-            self._apply(editor, [_Change(ids, texts, block, content_hashes(texts))])
-        if gone:
-            self._apply(editor, [_Change(gone)])
+        try:
+            for start in range(0, len(new), BLOCK_TEXTS):
+                ids, texts = (list(part) for part in zip(*new[start : start + BLOCK_TEXTS], strict=True))
+                block = self._student.encode(self.field, texts).padded(self._slots())
+                self._apply(editor, [_Change(ids, texts, block, content_hashes(texts))])
+            if gone:
+                self._apply(editor, [_Change(gone)])
+        except BaseException:
+            self._left = left
+            raise
         self._texts.settle(self._key, announced)
+        self._left = []
 
     def _open_snapshot(self) -> None:
         fingerprint = self._student.encoder_fingerprints[self.field]
