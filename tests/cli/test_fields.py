@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 from pairstill.cli.app import app
 from pairstill.errors import PairstillError
 from pairstill.store import RepresentationStore
-from pairstill.students import load_student
+from pairstill.students import Student, load_student
 from pairstill.tuples import TupleSet
 from tiny import noisy_image
 
@@ -89,23 +90,37 @@ def test_a_student_learns_what_numbers_mean(prices: Path, pricer: Path) -> None:
     assert roc_auc_score(rows.labels, logits[:, 0]) > 0.9
 
 
-def test_numbers_are_stored_scored_and_given_one_by_one(prices: Path, pricer: Path) -> None:
+def encoded(folder: Path, student: Path, field: str) -> str:
+    return said(
+        "encode", "--student", student, "--tuples", folder / "set", "--field", field, "--out", folder / field, "--precision", "float32",
+        "--threads", 1,
+    )  # fmt: skip
+
+
+def stored_scores(folder: Path, student: Student, fields: Sequence[str], rows: int) -> np.ndarray:
+    """Logits of the first rows of the tuple set, from the stores of its fields."""
+    tuple_set = TupleSet.load(folder / "set")
+    sizes = [len(tuple_set.collection_of(place)) for place in range(len(fields))]
+    stores = [
+        RepresentationStore.open(folder / one).gather(np.arange(size)) for one, size in zip(fields, sizes, strict=True)
+    ]
+    return student.score_representations(stores, tuple_set.index[:rows])[:, 0]
+
+
+def test_numbers_are_stored_and_given_one_by_one(prices: Path, pricer: Path) -> None:
     for field in ("query", "item"):
-        assert "added" in said("encode", "--student", pricer, "--tuples", prices / "set", "--field", field, "--out", prices / field, "--precision", "float32", "--threads", 1)  # fmt: skip
-    again = said(
-        "encode",
-        "--student",
-        pricer,
-        "--tuples",
-        prices / "set",
-        "--field",
-        "item",
-        "--out",
-        prices / "item",
-        "--precision",
-        "float32",
-    )
-    assert "1,000 unchanged" in again
+        encoded(prices, pricer, field)
+    assert "1,000 unchanged" in encoded(prices, pricer, "item")
+    tuple_set, student = TupleSet.load(prices / "set"), load_student(pricer)
+    pairs = [(tuple_set.values(0)[query], tuple_set.values(1)[item]) for query, item in tuple_set.index[:50]]
+    given = np.asarray(student.predict(pairs, activation_fn=lambda logits: logits))
+    np.testing.assert_allclose(stored_scores(prices, student, ("query", "item"), 50), given, atol=1e-4)
+
+
+@pytest.mark.soak
+def test_bulk_jobs_score_numbers(prices: Path, pricer: Path) -> None:
+    for field in ("query", "item"):
+        encoded(prices, pricer, field)
     table = pq.read_table(prices / "set" / "tuples.parquet").slice(0, 50)
     pq.write_table(table.select(["query", "item"]), prices / "pairs.parquet")
     said(
@@ -114,10 +129,7 @@ def test_numbers_are_stored_scored_and_given_one_by_one(prices: Path, pricer: Pa
     )  # fmt: skip
     shards = sorted((prices / "scores").glob("**/shard-*.parquet"))
     scored = np.concatenate([pq.read_table(one)["score"].to_numpy() for one in shards])
-    tuple_set, student = TupleSet.load(prices / "set"), load_student(pricer)
-    pairs = [(tuple_set.values(0)[query], tuple_set.values(1)[item]) for query, item in tuple_set.index[:50]]
-    given = np.asarray(student.predict(pairs, activation_fn=lambda logits: logits))
-    np.testing.assert_allclose(scored, given, atol=1e-4)
+    np.testing.assert_allclose(scored, stored_scores(prices, load_student(pricer), ("query", "item"), 50), atol=1e-4)
 
 
 def test_new_items_come_as_a_tuple_set_of_one_field(prices: Path, pricer: Path) -> None:
@@ -284,18 +296,15 @@ def test_a_student_learns_what_words_look_like(colors: Path, painter: Path) -> N
     assert roc_auc_score(rows.labels, load_student(painter).score_tuples(tuple_set, rows)[:, 0]) > 0.9
 
 
-def test_pictures_are_stored_scored_and_given_one_by_one(colors: Path, painter: Path) -> None:
+def test_pictures_are_stored_and_given_one_by_one(colors: Path, painter: Path) -> None:
     for field in ("query", "picture"):
-        said("encode", "--student", painter, "--tuples", colors / "set", "--field", field, "--out", colors / field, "--precision", "float32", "--threads", 1)  # fmt: skip
-    again = said("encode", "--student", painter, "--tuples", colors / "set", "--field", "picture", "--out", colors / "picture", "--precision", "float32")  # fmt: skip
-    assert "500 unchanged" in again
-    tuple_set, student = TupleSet.load(colors / "set"), load_student(painter)
-    stored = [RepresentationStore.open(colors / field).gather(np.arange(len(tuple_set.collection_of(place)))) for place, field in enumerate(("query", "picture"))]  # fmt: skip
-    scored = student.score_representations(stored, tuple_set.index[:20])[:, 0]
+        encoded(colors, painter, field)
+    assert "500 unchanged" in encoded(colors, painter, "picture")
+    student = load_student(painter)
     with (colors / "rows.csv").open() as file:
         pairs = [(one["query"], colors / one["picture"]) for one in csv.DictReader(file)][:20]
     given = np.asarray(student.predict(pairs, activation_fn=lambda logits: logits))
-    np.testing.assert_allclose(scored, given, atol=1e-4)
+    np.testing.assert_allclose(stored_scores(colors, student, ("query", "picture"), 20), given, atol=1e-4)
 
 
 def test_pictures_on_both_sides(colors: Path, image_base: Path) -> None:
@@ -327,7 +336,7 @@ def test_pictures_on_both_sides(colors: Path, image_base: Path) -> None:
         colors / "all",
     )
     printed = said("search", "--student", colors / "de-cos", "--store", colors / "all", "--tuples", colors / "both", "--field", "left", "--top", 3, "--out", colors / "run")  # fmt: skip
-    assert "480 items" in printed or "items" in printed
+    assert "items" in printed
 
 
 def test_mistakes_with_pictures(colors: Path, base: Path, image_base: Path, tmp_path: Path) -> None:

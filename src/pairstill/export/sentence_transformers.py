@@ -90,6 +90,7 @@ def _cross_encoder(student: CrossEncoder, folder: Path) -> ExportedScore:
 
 
 def _text_encoder(student: Student, folder: Path) -> ExportedScore:
+    student.check_exportable()
     found = student.similarity()
     # TwinBERT compares by cosine, too, but its towers are its own.
     if not isinstance(student, DualEncoder) or student.name not in (*BI_ENCODERS, LATE_INTERACTION):
@@ -97,7 +98,6 @@ def _text_encoder(student: Student, folder: Path) -> ExportedScore:
             f"sentence-transformers has no architecture like a {student.name}",
             expected=f"cross-encoder, {', '.join(BI_ENCODERS)} or {LATE_INTERACTION}",
         )
-    student.check_exportable()
     if len(student.encoders) > 1:
         raise InputError(
             "the student has an encoder of its own for each field, and a sentence-transformers folder has one",
