@@ -16,7 +16,7 @@ for student in dipair-tsf de-ffnn dipair-ffnn de-cos cross-encoder; do
   [ -f "$work/$student/config.json" ] && continue
   extra=(--new-learning-rate 3e-4)
   case "$student" in
-    cross-encoder) extra+=(--set encoder.layers=3 --learning-rate 1e-4) ;;
+    cross-encoder) extra+=(--set encoder.layers=3 --batch-size 64) ;;
     de-cos) extra+=(--stages one) ;;
   esac
   # Scored labelled pairs alone: at small budgets they teach more than mined ones, whose queries' other products are mostly irrelevant.
