@@ -95,7 +95,7 @@ def test_texts_that_changed_are_not_taken_for_those_that_were_learnt(
     folder: Path, base: Path, tuple_set: TupleSet, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     item = tuple_set.collections["item"]
-    changed = {**tuple_set.collections, "item": replace(item, texts=pa.array(["w1"] * len(item.texts)))}
+    changed = {**tuple_set.collections, "item": replace(item, contents=pa.array(["w1"] * len(item)))}
     replace(tuple_set, collections=changed).save(tmp_path / "tuples")
     arguments = ["distill", "--student", "de-cos", "--base", str(base), "--hard-weight", "1", "--stages", "first", "--pairs", "64", "--looks", "1",
                  "--precision", "float32", "--threads", "1", "--out", str(tmp_path / "student"), "--tuples"]  # fmt: skip

@@ -28,6 +28,8 @@ def read_queries(
 
     if (tuples is None) == (queries is None):
         raise InputError("give one of --tuples and --queries", expected="a tuple set, or a file of queries")
+    if position not in (None, 1, 2):
+        raise InputError(f"the field {position} asks", expected="1 or 2")
     if tuples is not None:
         refuse_flags({"--id": id_column, "--text": text_columns}, "the tuple set says it")
         from pairstill.tuples import TupleSet
