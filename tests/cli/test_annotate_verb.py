@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,20 +11,17 @@ import numpy as np
 import pytest
 import torch
 
+import command_line
 from pairstill.cli.app import main
 from pairstill.students import CrossEncoder
 from pairstill.teachers.scores import TeacherScores
 from pairstill.tuples import TupleSet
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 FILE = ["--import", "scores.csv"]
 
 
 def pairstill(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pairstill", "annotate", *map(str, arguments)],
-        cwd=folder, env=ENVIRONMENT, capture_output=True, text=True,
-    )  # fmt: skip
+    return command_line.pairstill("annotate", *arguments, cwd=folder)
 
 
 def works(folder: Path, *arguments: object) -> str:

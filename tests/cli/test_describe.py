@@ -202,9 +202,11 @@ BAD_FLAGS = {
 
 
 @pytest.mark.parametrize("kind", BAD_FLAGS)
-def test_bad_flags_are_refused(describe, kind):
+def test_bad_flags_are_refused(describe, kind, monkeypatch):
     if kind == "unreadable dataset":
         pytest.importorskip("datasets")
+        monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     pq.write_table(pa.table(GOOD), "good.parquet")
     arrow_csv.write_csv(pa.table(GOOD), "good.csv")
     for name in ("note.xyz", "note.json", "note.csv.gz"):

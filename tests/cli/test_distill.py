@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-import torch
 
+from command_line import works, works_in_two_processes
 from pairstill.cli.app import main
 from pairstill.students import load_student
 from pairstill.tuples import TupleSet
@@ -106,23 +103,15 @@ def test_texts_that_changed_are_not_taken_for_those_that_were_learnt(
     assert "other texts" in refused([*arguments, str(tmp_path / "tuples")], capsys, monkeypatch)
 
 
-def free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
-
-
 def test_a_last_step_of_one_row_is_shared_by_two_processes(folder: Path, base: Path, tmp_path: Path) -> None:
-    def run(out: Path, *launcher: str) -> dict[str, torch.Tensor]:
-        command = [
-            sys.executable, *launcher, "-m", "pairstill", "teach", "--tuples", str(folder / "tuples"), "--base", str(base), "--max-length", "24",
+    def arguments(out: Path) -> list[str]:
+        return [
+            "teach", "--tuples", str(folder / "tuples"), "--base", str(base), "--max-length", "24",
             "--layers", "1", "--pairs", "65", "--batch-size", "32", "--precision", "float32", "--threads", "1", "--looks", "1", "--out", str(out),
         ]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-        assert done.returncode == 0, done.stderr
-        return load_student(out).state_dict()
 
-    one = run(tmp_path / "one")
-    two = run(tmp_path / "two", "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port()))  # fmt: skip
+    works(*arguments(tmp_path / "one"))
+    works_in_two_processes(arguments(tmp_path / "two"))
+    one, two = load_student(tmp_path / "one").state_dict(), load_student(tmp_path / "two").state_dict()
     for name, tensor in one.items():
         np.testing.assert_allclose(two[name].numpy(), tensor.numpy(), atol=2e-4, err_msg=name)

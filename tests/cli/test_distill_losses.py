@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import socket
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +13,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from command_line import works, works_in_two_processes
 from pairstill.cli.app import main
 from pairstill.students import load_student
 from pairstill.teachers.import_scores import import_scores
 from pairstill.tuples import TupleSet
-
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 def declare(folder: Path, kind: str) -> None:
@@ -69,33 +65,22 @@ def command(folder: Path, base: Path, out: Path, *more: object) -> list[str]:
     return [str(one) for one in given]
 
 
-def run(arguments: list[str], *launcher: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *launcher, "-m", "pairstill", *arguments], env=ENVIRONMENT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_margins_in_two_stages_and_again_the_same(folder: Path, base: Path, tmp_path: Path) -> None:
     arguments = ["--student", "dipair-tsf", "--set", "keep=2,4", "--set", "projection=8", "--set", "head.intermediate=16", "--loss", "margin-mse", "--hard-weight", "0.1"]  # fmt: skip
-    said = run(command(folder, base, tmp_path / "one", *arguments))
+    said = works(*command(folder, base, tmp_path / "one", *arguments))
     assert "valid auc-roc" in said
     card = (tmp_path / "one" / "README.md").read_text()
     assert "Loss: name mixture, soft {'name': 'margin-mse'}" in card
     result = json.loads((tmp_path / "one" / "training" / "distillation.json").read_text())
     assert (result["stage1"]["pairs"], result["stage2"]["pairs"]) == (256, 128)
-    again = run(command(folder, base, tmp_path / "one", *arguments))
+    again = works(*command(folder, base, tmp_path / "one", *arguments))
     assert again.split("valid")[1].split(",")[0] == said.split("valid")[1].split(",")[0]
 
 
 def test_two_processes_train_on_whole_groups_as_one(folder: Path, base: Path, tmp_path: Path) -> None:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        port = str(listening.getsockname()[1])
     more = ["--student", "de-ffnn", "--loss", "in-batch-margin-mse", "--stages", "one"]
-    run(command(folder, base, tmp_path / "one", *more))
-    run(command(folder, base, tmp_path / "two", *more), "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port)  # fmt: skip
+    works(*command(folder, base, tmp_path / "one", *more))
+    works_in_two_processes(command(folder, base, tmp_path / "two", *more))
     one, two = load_student(tmp_path / "one").state_dict(), load_student(tmp_path / "two").state_dict()
     for name in one:
         np.testing.assert_allclose(one[name].numpy(), two[name].numpy(), atol=2e-4, err_msg=name)

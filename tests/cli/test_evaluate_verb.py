@@ -1,6 +1,4 @@
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +6,7 @@ import pyarrow.csv as pacsv
 import pytest
 from typer.testing import CliRunner
 
+from command_line import pairstill
 from evaluation_samples import tiny_base, tiny_student, tuple_set
 from pairstill.cli.app import app
 from pairstill.errors import PairstillError
@@ -37,19 +36,9 @@ def folder(tmp_path_factory):
     return root
 
 
-def call(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "pairstill", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-
-
 def test_evaluate_and_report_from_the_command_line(folder, tmp_path):
     out = tmp_path / "evaluation"
-    done = call(
+    done = pairstill(
         "evaluate", "--tuples", folder / "set", "--out", out, "--split", "test", "--split", "valid", "--by", "length",
         "--student", f"tsf={folder / 'tsf-0'}", "--student", f"tsf={folder / 'tsf-1'}", "--teacher", folder / "teacher",
         "--scores", f"similar={folder / 'similar.csv'}", "--scores", f"sure={folder / 'sure.csv'}",
@@ -126,12 +115,12 @@ def test_a_set_without_labels_is_refused(folder, tmp_path):
 
 
 def test_errors_leave_no_traceback(folder, tmp_path):
-    done = call("evaluate", "--tuples", folder / "set", "--out", tmp_path / "o", "--student", folder / "three")
+    done = pairstill("evaluate", "--tuples", folder / "set", "--out", tmp_path / "o", "--student", folder / "three")
     assert done.returncode == 2
     assert done.stderr.startswith("error: ")
     assert "Traceback" not in done.stderr
     damaged = tmp_path / "results.json"
     damaged.write_text(json.dumps({"format": "pairstill/evaluation", "version": 1, "title": "x"}))
-    done = call("report", damaged, "--out", tmp_path / "r.html")
+    done = pairstill("report", damaged, "--out", tmp_path / "r.html")
     assert done.returncode == 2
     assert "the evaluation is damaged" in done.stderr

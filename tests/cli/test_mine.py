@@ -1,22 +1,14 @@
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from command_line import pairstill
 from mining_samples import positives, write_sources
 from pairstill.mining import MiningSettings, mine_tuple_set
 from pairstill.tuples import TupleSet
-
-
-def pairstill(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "pairstill", *map(str, arguments)], capture_output=True, text=True, check=False,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )  # fmt: skip
 
 
 def test_mine_a_tuple_set_with_an_encoder(tmp_path: Path, base: Path) -> None:

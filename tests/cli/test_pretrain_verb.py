@@ -111,6 +111,7 @@ def test_a_start_from_the_bases_layers(folder: Path, tmp_path: Path, capsys: pyt
     assert "hidden_size 24 cannot start a model with hidden_size 12" in said
 
 
+@pytest.mark.soak
 def test_killed_it_ends_with_the_same_weights(folder: Path, tmp_path: Path) -> None:
     def command(out: Path, sequences: int = 4000) -> list[str]:
         return [

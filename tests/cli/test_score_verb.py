@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,23 +10,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from bulk_samples import Sample, make_sample, read_result, write_pairs
+from command_line import pairstill
 from pairstill.tuples import TupleSet
 
 
 @pytest.fixture(scope="module")
 def sample(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Sample:
     return make_sample(base, tmp_path_factory.mktemp("verbs"))
-
-
-def command(*arguments: object, limit_bytes: int | None = None) -> subprocess.CompletedProcess[str]:
-    def limit() -> None:
-        if limit_bytes is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
-
-    return subprocess.run(
-        [sys.executable, "-m", "pairstill", *map(str, arguments)], capture_output=True, text=True, preexec_fn=limit,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False,
-    )  # fmt: skip
 
 
 def stores(sample: Sample) -> list[str]:
@@ -40,7 +26,7 @@ def stores(sample: Sample) -> list[str]:
 def test_encode_score_and_plan(sample: Sample, tuple_set: TupleSet, tmp_path: Path) -> None:
     student = sample.folder / "student"
     tuple_set.save(tmp_path / "tuples")
-    done = command(
+    done = pairstill(
         "encode",
         "--student",
         student,
@@ -61,22 +47,22 @@ def test_encode_score_and_plan(sample: Sample, tuple_set: TupleSet, tmp_path: Pa
         "encode", "--student", student, "--texts", items, "--id", "id", "--text", "title", "--text", "more", "--position", 2,
         "--field", "item", "--out", tmp_path / "item", "--dtype", "int8", "--threads", 1,
     )  # fmt: skip
-    assert command(*encode_items).returncode == 0
+    assert pairstill(*encode_items).returncode == 0
     items.write_text("id,title,more\n" + "".join(f"{number},w{number},w2\n" for number in range(28, 32)))
-    done = command(*encode_items, "--delete-missing", "--compact")
+    done = pairstill(*encode_items, "--delete-missing", "--compact")
     assert done.returncode == 0, done.stderr
     assert "4 items (2 added, 2 replaced, 28 deleted), int8" in done.stdout
     score = (
         "score", "--student", student, "--store", f"query={tmp_path}/query", "--store", f"item={tmp_path}/item", "--top", 3, "--out",
         tmp_path / "job", "--workers", 1,
     )  # fmt: skip
-    done = command(*score)
+    done = pairstill(*score)
     assert done.returncode == 0, done.stderr
     assert "memory: at most" in done.stderr
     assert "precision:" in done.stderr
     assert done.stdout.splitlines()[-1].startswith(f"scores: {tmp_path}/job   160 pairs, 120 rows kept")
     assert read_result(tmp_path / "job").num_rows == 120
-    done = command(
+    done = pairstill(
         "plan",
         "--job",
         tmp_path / "job",
@@ -100,7 +86,7 @@ def test_encode_score_and_plan(sample: Sample, tuple_set: TupleSet, tmp_path: Pa
     assert body["hours"] > 0
     assert body["money"] == pytest.approx(20 * body["hours"])
     for one in ("--tuples", "--precision"):
-        assert one in command("encode", "--help").stdout
+        assert one in pairstill("encode", "--help").stdout
 
 
 @pytest.mark.parametrize(
@@ -131,7 +117,7 @@ def test_mistakes_are_one_line_and_exit_code_2(
     (tmp_path / "blank.csv").write_text("id,title\n1,w1\n2, \n")
     files = {"ITEMS": tmp_path / "items.csv", "BLANK": tmp_path / "blank.csv"}
     verb, *rest = (files.get(one, one) for one in arguments)
-    done = command(verb, "--student", sample.folder / "student", "--out", tmp_path / "out", *rest)
+    done = pairstill(verb, "--student", sample.folder / "student", "--out", tmp_path / "out", *rest)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -145,7 +131,7 @@ def test_plan_says_what_it_lacks(tmp_path: Path) -> None:
         (("--items", "5", "--student", "x"), "--student needs one of --tuples and --length"),
         (("--items", "5", "--job", tmp_path), "the file does not exist"),
     ):
-        done = command("plan", *arguments)
+        done = pairstill("plan", *arguments)
         assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
@@ -156,14 +142,14 @@ def test_bad_rows_and_a_full_disk(sample: Sample, tmp_path: Path) -> None:
         "score", "--student", sample.folder / "student", *stores(sample), "--pairs", tmp_path / "pairs", "--precision", "float32",
         "--workers", 1, "--shard-pairs", 2000, "--out", tmp_path / "job",
     )  # fmt: skip
-    done = command(*score)
+    done = pairstill(*score)
     assert done.returncode == 2
     assert "1.parquet, row 1: the store of 'query' has no item 'nobody'" in done.stderr
-    done = command(*score[:-1], tmp_path / "full", "--on-bad-row", "skip", limit_bytes=4000)
+    done = pairstill(*score[:-1], tmp_path / "full", "--on-bad-row", "skip", limit_bytes=4000)
     assert done.returncode == 2, done.stderr
     assert "the file cannot be written: File too large. Make room and run the same command again" in done.stderr
     assert "Traceback" not in done.stderr
-    done = command(*score[:-1], tmp_path / "full", "--on-bad-row", "skip")
+    done = pairstill(*score[:-1], tmp_path / "full", "--on-bad-row", "skip")
     assert done.returncode == 0, done.stderr
     assert "3,000 rows kept, 1 rows skipped" in done.stdout
     assert list((tmp_path / "full").glob(".*.tmp")) == []

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,22 +11,16 @@ import numpy as np
 import pytest
 import torch
 
+import command_line
 from pairstill.cli.app import main
 from pairstill.students import CrossEncoder, load_student
 from pairstill.teachers.import_scores import import_scores
 from pairstill.teachers.scores import TeacherScores
 from pairstill.tuples import TupleSet
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-
 
 def works(folder: Path, *arguments: object) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "pairstill", *map(str, arguments)],
-        cwd=folder, env=ENVIRONMENT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return command_line.works(*arguments, cwd=folder)
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from command_line import works
 from pairstill.cli.app import main
 from pairstill.students import load_student
 from pairstill.teachers.scores import TeacherScores
@@ -19,29 +21,18 @@ from pairstill.tuples import TupleSet
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
-def pairstill(*arguments: object, launcher: tuple[str, ...] = ()) -> str:
-    done = subprocess.run(
-        [sys.executable, *launcher, "-m", "pairstill", *map(str, arguments)],
-        env=ENVIRONMENT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.fixture(scope="module")
 def folder(base: Path, tuple_set: TupleSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tuple set, a teacher and its scores."""
     out = tmp_path_factory.mktemp("train")
     tuple_set.save(out / "tuples")
-    said = pairstill(
+    said = works(
         "teach", "--tuples", out / "tuples", "--base", base, "--max-length", 24, "--pairs", 960, "--out", out / "teacher",
         "--threads", 1, "--learning-rate", "1e-3", "--tracker", "tensorboard",
     )  # fmt: skip
     assert "valid auc-roc" in said
     assert list((out / "teacher" / "pairstill").rglob("events.*")), "the tracker wrote nothing"
-    said = pairstill(
+    said = works(
         "annotate",
         "--tuples",
         out / "tuples",
@@ -64,7 +55,7 @@ def test_scores_are_the_teachers_in_stored_order(folder: Path) -> None:
 
 
 def test_distill_in_two_stages(folder: Path, base: Path, tmp_path: Path) -> None:
-    said = pairstill(
+    said = works(
         "distill", "--student", "dipair-tsf", "--tuples", folder / "tuples", "--scores", folder / "scores", "--base", base, "--out", tmp_path,
         "--max-length", 16, "--set", "keep=2,4", "--set", "projection=8", "--set", "head.intermediate=16", "--pairs", 256,
         "--stage1-pairs", 512, "--precision", "float32", "--temperature", 2,
@@ -86,11 +77,15 @@ def test_two_processes_train_as_one(folder: Path, base: Path, tmp_path: Path) ->
                 "--max-length", 16, "--set", "keep=2,4", "--set", "projection=8", "--set", "head.intermediate=16", "--pairs", 256, "--batch-size", 32,
                 "--stage1-pairs", 256, "--stage1-batch-size", 32, "--precision", "float32", "--threads", 1]  # fmt: skip
 
-    pairstill(*arguments(tmp_path / "one"))
-    pairstill(
-        *arguments(tmp_path / "two"),
-        launcher=("-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29541"),
-    )
+    works(*arguments(tmp_path / "one"))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = str(listening.getsockname()[1])
+    subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", port, "-m", "pairstill",
+         *map(str, arguments(tmp_path / "two"))],
+        env=ENVIRONMENT, capture_output=True, check=True,
+    )  # fmt: skip
     one, two = load_student(tmp_path / "one").state_dict(), load_student(tmp_path / "two").state_dict()
     for name in one:
         np.testing.assert_allclose(one[name].numpy(), two[name].numpy(), atol=2e-4, err_msg=name)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import command_line
 from pairstill.cli.app import main
 from pairstill.teachers.scores import TeacherScores
 from pairstill.tuples import TupleSet
 from tiny import tiny_tuple_set
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 SPEC = """
 splits: {files: {train: {files: train.tsv, columns: [query, positive, negative], quotes: false},
                  valid: {files: valid.tsv, columns: [query, positive, negative], quotes: false}}}
@@ -31,12 +29,7 @@ group: query
 
 
 def works(folder: Path, *arguments: object) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "pairstill", *map(str, arguments)],
-        cwd=folder, env=ENVIRONMENT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return command_line.works(*arguments, cwd=folder)
 
 
 @pytest.fixture(scope="module")
