@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -32,44 +33,39 @@ def body(base: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def test_a_grid_is_trained_evaluated_and_resumed(tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path) -> None:
-    tuple_set.save(tmp_path / "tuples")
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(sort_keys=False, data=body))
-    first = run(tmp_path, "recipe.yaml", "--out", "grid")
-    assert first.returncode == 0, first.stderr
-    rows = list(csv.DictReader((tmp_path / "grid" / "grid.csv").read_text().splitlines()))
-    assert [(row["student"], row["set.pooling"], row["pairs"]) for row in rows] == [
-        ("DE-Cos", "pooling mean", "64"), ("DE-FFNN", "pooling mean", "64"),
-    ]  # fmt: skip
-    results = json.loads((tmp_path / "grid" / "evaluation" / "results.json").read_text())
-    measured = {one["name"]: one["metrics"][results["headline"]]["value"] for one in results["splits"][0]["systems"]}
-    assert {f"{row['student']}, {row['set.pooling']}": float(row["value"]) for row in rows} == measured
-    markdown = (tmp_path / "grid" / "grid.md").read_text()
-    assert markdown.startswith("## Poolings\n\ntest: ")
-    assert markdown.count("\n| ") == 4
+def test_a_cell_that_fails_is_said_and_trained_when_given_again(
+    base: Path, tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path
+) -> None:
+    def rows() -> list[dict[str, str]]:
+        return list(csv.DictReader((tmp_path / "grid" / "grid.csv").read_text().splitlines()))
 
-    (tmp_path / "grid" / "cells" / "DE-FFNN-pooling-mean-seed0" / "config.json").unlink()
-    before = (tmp_path / "grid" / "cells" / "DE-Cos-pooling-mean-seed0" / "config.json").stat().st_mtime_ns
+    tuple_set.save(tmp_path / "tuples")
+    students = {"DE-Cos": {"student": "de-cos"}, "DE-FFNN": {"student": "de-ffnn", "base": "./later"}}
+    grid = {**body["grid"], "student": students}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(sort_keys=False, data={**body, "grid": grid}))
+    first = run(tmp_path, "recipe.yaml", "--out", "grid")
+    assert first.returncode == 2
+    assert "the folder of the base does not exist" in first.stderr
+    assert "1 of 2 trainings failed: 'DE-FFNN, pooling mean' (seed 0)" in first.stderr
+    assert [row["student"] for row in rows()] == ["DE-Cos"]
+
+    shutil.copytree(base, tmp_path / "later")
+    kept = tmp_path / "grid" / "cells" / "DE-Cos-pooling-mean-seed0" / "config.json"
+    before = kept.stat().st_mtime_ns
     again = run(tmp_path, "recipe.yaml", "--out", "grid")
     assert again.returncode == 0, again.stderr
     assert "[1/2] DE-Cos, pooling mean, seed 0: reused" in again.stderr
     assert "[2/2] DE-FFNN, pooling mean, seed 0\n" in again.stderr
-    assert (tmp_path / "grid" / "cells" / "DE-Cos-pooling-mean-seed0" / "config.json").stat().st_mtime_ns == before
-
-
-def test_a_cell_that_fails_is_said_and_the_others_are_kept(
-    tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path
-) -> None:
-    tuple_set.save(tmp_path / "tuples")
-    cells = {"good": {"student": "de-cos"}, "bad": {"student": "de-cos", "base": "./no-such-base"}}
-    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(sort_keys=False, data={**body, "grid": {"base": cells}}))
-    done = run(tmp_path, "recipe.yaml", "--out", "grid")
-    assert done.returncode == 2
-    assert "the folder of the base does not exist" in done.stderr
-    assert "1 of 2 trainings failed: 'bad' (seed 0)" in done.stderr
-    assert [row["base"] for row in csv.DictReader((tmp_path / "grid" / "grid.csv").read_text().splitlines())] == [
-        "good"
-    ]
+    assert kept.stat().st_mtime_ns == before
+    assert [(row["student"], row["set.pooling"], row["pairs"]) for row in rows()] == [
+        ("DE-Cos", "pooling mean", "64"), ("DE-FFNN", "pooling mean", "64"),
+    ]  # fmt: skip
+    results = json.loads((tmp_path / "grid" / "evaluation" / "results.json").read_text())
+    measured = {one["name"]: one["metrics"][results["headline"]]["value"] for one in results["splits"][0]["systems"]}
+    assert {f"{row['student']}, {row['set.pooling']}": float(row["value"]) for row in rows()} == measured
+    markdown = (tmp_path / "grid" / "grid.md").read_text()
+    assert markdown.startswith("## Poolings\n\ntest: ")
+    assert markdown.count("\n| ") == 4
 
 
 @pytest.mark.parametrize(
