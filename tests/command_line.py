@@ -40,26 +40,54 @@ def _main(
     main()
 
 
-def pairstill(
-    *arguments: object, cwd: Path | None = None, environment: Mapping[str, str] | None = None, limit_bytes: int | None = None,
-    timeout_s: float = 300,
-) -> subprocess.CompletedProcess[str]:  # fmt: skip
-    """Run `pairstill ARGUMENTS` in a folder, with more environment variables, with a limit on the size of the files that it writes."""
-    given = [str(one) for one in arguments]
-    with tempfile.TemporaryDirectory() as scratch:
-        out, err = Path(scratch, "out"), Path(scratch, "err")
-        out.touch(), err.touch()
-        process = _PROCESSES.Process(
-            target=_main,
-            args=(given, str(cwd or Path.cwd()), dict(environment or {}), (str(out), str(err)), limit_bytes),
+class Command:
+    """A running `pairstill ARGUMENTS`, in a folder, with more environment variables, with a limit on the size of the files that it writes."""
+
+    def __init__(
+        self, *arguments: object, cwd: Path | None = None, environment: Mapping[str, str] | None = None, limit_bytes: int | None = None
+    ) -> None:  # fmt: skip
+        self._arguments = [str(one) for one in arguments]
+        self._scratch = tempfile.TemporaryDirectory()
+        self._said = tuple(Path(self._scratch.name, name) for name in ("out", "err"))
+        for one in self._said:
+            one.touch()
+        given = (
+            self._arguments,
+            str(cwd or Path.cwd()),
+            dict(environment or {}),
+            tuple(map(str, self._said)),
+            limit_bytes,
         )
-        process.start()
-        process.join(timeout_s)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-            raise subprocess.TimeoutExpired(given, timeout_s, out.read_text(), err.read_text())
-        return subprocess.CompletedProcess(given, process.exitcode, out.read_text(), err.read_text())
+        self._process = _PROCESSES.Process(target=_main, args=given)
+        self._process.start()
+
+    def ended(self, within_s: float = 0) -> bool:
+        """Whether it ends within so many seconds."""
+        self._process.join(within_s)
+        return self._process.exitcode is not None
+
+    def kill(self) -> None:
+        """`kill -9`, of this process alone."""
+        self._process.kill()
+
+    def wait(self, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+        """How it ended; `returncode` is the negative of the signal that killed it."""
+        late = not self.ended(timeout_s)
+        if late:
+            self.kill()
+            self._process.join()
+        out, err = (one.read_text() for one in self._said)
+        self._scratch.cleanup()
+        if late:
+            raise subprocess.TimeoutExpired(self._arguments, timeout_s, out, err)
+        return subprocess.CompletedProcess(self._arguments, self._process.exitcode or 0, out, err)
+
+
+def pairstill(
+    *arguments: object, cwd: Path | None = None, environment: Mapping[str, str] | None = None, limit_bytes: int | None = None
+) -> subprocess.CompletedProcess[str]:  # fmt: skip
+    """Run a command to its end."""
+    return Command(*arguments, cwd=cwd, environment=environment, limit_bytes=limit_bytes).wait()
 
 
 def works(*arguments: object, cwd: Path | None = None, environment: Mapping[str, str] | None = None) -> str:

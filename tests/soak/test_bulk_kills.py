@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from bulk_samples import contents, make_sample, make_texts, write_pairs
+from command_line import Command, works
 from pairstill.store.manifest import StoreManifest
 
 pytestmark = pytest.mark.soak
 KILLS = 20
 ITEMS = 3000
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def start(arguments: list[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "pairstill", *arguments], env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        start_new_session=True,
-    )  # fmt: skip
 
 
 def run(arguments: list[str]) -> float:
     """An undisturbed run; how long it took."""
     began = time.monotonic()
-    process = start(arguments)
-    _, said = process.communicate()
-    assert process.returncode == 0, said.decode()
+    works(*arguments)
     return time.monotonic() - began
 
 
@@ -47,22 +35,20 @@ def run_under_kills(
     """
     kills = 0
     while True:
-        process = start(arguments)
+        command = Command(*arguments)
         if kills < most:
-            # Most of a run is start-up; work begins when the folder changes.
+            # Much of a run is start-up; work begins when the folder changes.
             before = began.stat().st_mtime_ns if began.exists() else None
             deadline = time.monotonic() + longest_s
-            while process.poll() is None and time.monotonic() < deadline:
+            while not command.ended(0.01) and time.monotonic() < deadline:
                 if began.exists() and began.stat().st_mtime_ns != before:
                     break
-                time.sleep(0.01)
-            time.sleep(chance.uniform(0, 0.6))
-            kills += process.poll() is None
-            process.send_signal(signal.SIGKILL)
-        _, said = process.communicate()
-        if process.returncode == 0:
+            kills += not command.ended(chance.uniform(0, 0.6))
+            command.kill()
+        done = command.wait()
+        if done.returncode == 0:
             return kills
-        assert process.returncode == -signal.SIGKILL, said.decode()
+        assert done.returncode == -signal.SIGKILL, done.stderr
 
 
 def store_contents(folder: Path) -> dict[str, bytes]:

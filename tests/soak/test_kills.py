@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,12 +14,12 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from command_line import Command, works
 from pairstill.tuples import Collection, Field, Labels, TupleSet
 
 pytestmark = pytest.mark.soak
 KILLS = 10
 WORDS = [f"word{number}" for number in range(300)]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +87,7 @@ def tuples(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(arguments: list[str]) -> float:
     began = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "pairstill", *arguments], check=True, env=ENVIRONMENT, capture_output=True)
+    works(*arguments)
     return time.perf_counter() - began
 
 
@@ -108,20 +104,14 @@ def run_with_kills(arguments: Callable[[Path], list[str]], folder: Path, seconds
     while hits < KILLS:
         out = folder / f"killed-{len(finished)}"
         while True:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "pairstill", *arguments(out)],
-                env=ENVIRONMENT,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-            )
-            try:
-                _, said = process.communicate(timeout=chance.uniform(0.2, 0.95) * seconds if hits < KILLS else None)
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.communicate()
+            command = Command(*arguments(out))
+            if hits < KILLS and not command.ended(chance.uniform(0.2, 0.95) * seconds):
+                command.kill()
+                command.wait()
                 hits += 1
                 continue
-            assert process.returncode == 0, said.decode()
+            done = command.wait(600)
+            assert done.returncode == 0, done.stderr
             finished.append(out)
             break
     return finished
