@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 
 from bulk_samples import Sample, contents, make_sample, read_result, write_pairs
 from pairstill.errors import ArtefactError, InputError
-from pairstill.jobs import LocalEngine, ProcessEngine
+from pairstill.jobs import LocalEngine, ProcessEngine, Shard
 from pairstill.scoring.bulk.job import run_bulk
 from pairstill.scoring.bulk.keep import Keep
+from pairstill.scoring.bulk.merge import MergeTop
 from pairstill.scoring.bulk.plan import plan_bulk
 from pairstill.scoring.bulk.sizes import plan_sizes
 from pairstill.scoring.encode import EncodeSettings, encode_store
@@ -275,6 +276,42 @@ def test_rows_that_cannot_be_scored_stop_the_job_or_are_written_down(sample: Sam
         (4, "the id of 'query' is missing", items[2]),
     ]
     assert json.loads((tmp_path / "skip" / "summary.json").read_text())["rows_skipped"] == 3
+
+
+def test_a_job_that_stopped_at_a_bad_row_goes_on_without_it(sample: Sample, tmp_path: Path) -> None:
+    good = write_pairs(sample, tmp_path / "pairs" / "0.parquet", 100)
+    bad = {"query": ["nobody", sample.ids["query"][0]], "item": [sample.ids["item"][0]] * 2}
+    pq.write_table(pa.table(bad), tmp_path / "pairs" / "1.parquet")
+    job: dict[str, Any] = {"pairs": str(tmp_path / "pairs"), "pairs_per_shard": 50}
+    with pytest.raises(InputError, match="Run the same command with --on-bad-row skip"):
+        sample.run(tmp_path / "job", **job)
+    first = tmp_path / "job" / "shard-00000.parquet"
+    done = first.stat().st_mtime_ns
+    assert sample.run(tmp_path / "job", **job, on_bad_row="skip").num_rows == len(good) + 1
+    assert first.stat().st_mtime_ns == done
+    # A shard that is done again brings its own skipped rows, and the others' stay.
+    (tmp_path / "job" / "shard-00000.parquet").unlink()
+    sample.run(tmp_path / "job", **job, on_bad_row="skip")
+    assert pq.read_table(tmp_path / "job" / "skipped.parquet")["query"].to_pylist() == ["nobody"]
+
+
+@pytest.mark.parametrize("keep", [Keep.of(), Keep.of(top=2)])
+def test_a_store_that_is_edited_under_a_job_stops_it(base: Path, tmp_path: Path, keep: Keep) -> None:
+    sample = make_sample(base, tmp_path)
+    plan = plan_bulk(sample.job(tmp_path / "job", keep=keep))
+    ids, texts = sample.ids["item"], sample.texts["item"]
+    encode_store(sample.student, 1, [*ids, "new"], [*texts, "w3"], sample.stores["item"], "item")
+    with pytest.raises(ArtefactError, match="the store was edited while a job that reads it is not finished"):
+        run_bulk(plan)
+
+
+def test_the_merge_refuses_a_store_that_was_edited(base: Path, tmp_path: Path) -> None:
+    sample = make_sample(base, tmp_path)
+    settings = plan_bulk(sample.job(tmp_path / "job", keep=Keep.of(top=2))).settings
+    encode_store(sample.student, 1, ["new"], ["w3"], sample.stores["item"], "item")
+    merge = MergeTop(settings.scorer, settings.fields, 2, str(tmp_path), (), None)
+    with pytest.raises(ArtefactError, match="the store was edited"):
+        merge(Shard("shard-00000", 0, 1), tmp_path / "shard-00000.parquet")
 
 
 def test_lists_of_different_lengths_are_bad_rows(three: Sample, tmp_path: Path) -> None:

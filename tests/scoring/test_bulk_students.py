@@ -29,7 +29,7 @@ def test_stored_items_score_as_texts_do(base: Path, tmp_path: Path, name: str) -
     expected = np.asarray(sample.student.predict(texts, activation_fn=torch.nn.Identity()))
     assert len(expected) == 45
     np.testing.assert_allclose(table["score"].to_numpy(), expected, atol=2e-5, rtol=1e-5)
-    scorer = make_scorer(sample.student, stores, ScorerSettings("", (), "float32"))
+    scorer = make_scorer(sample.student, stores, ScorerSettings("", (), (), "float32"))
     assert isinstance(scorer, StudentScorer if name == "prettr" else FastScorer)
 
 

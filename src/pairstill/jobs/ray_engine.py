@@ -53,7 +53,7 @@ class RayEngine:
             self._connect()
         actors: list[Any] = []
         try:
-            workers = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
+            workers = self.workers = self.workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
             actor, stored = ray.remote(num_cpus=1, max_restarts=0)(_Worker), ray.put(task)
             waiting, lost = deque(shards), Counter[str]()
             # Answers that are waited for: of an actor that is not there yet None, of one at work its shard.

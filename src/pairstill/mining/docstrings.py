@@ -52,7 +52,7 @@ def documented_pairs(path: Path, module: str) -> list[DocumentedPair] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None
     lines = source.splitlines()
     return [pair for node, name, kind in _public_nodes(tree, module) if (pair := _pair(node, name, kind, lines))]

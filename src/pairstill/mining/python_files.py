@@ -140,6 +140,8 @@ def _collect(files: list[PythonFile], root: Path, prefix: str, package: str) -> 
             if stem == name or stem == "conftest" or (stem != "__init__" and _is_skipped(stem)):
                 continue
             path = Path(folder, name)
+            if not path.is_file():  # a link to nowhere
+                continue
             if path.stat().st_size > MAX_BYTES:
                 large += 1
                 continue

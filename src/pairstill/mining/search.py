@@ -60,11 +60,14 @@ def search(
     if settings.by == "bm25":
         neighbours = nearest_by_bm25(queries, len(queries), passages, settings.depth, progress_of("Searching"))
         return Found(neighbours, np.full(len(pairs), np.nan, dtype=np.float32))
+    described = {"encoder": settings.encoder, "max_length": settings.max_length}
     if encoder is None:
         from pairstill.students.encoders.pretrained import MeanPooledEncoder
+        from pairstill.students.persistence import state_fingerprint
 
-        encoder = MeanPooledEncoder(settings.encoder, settings.max_length)
-    described = {"encoder": settings.encoder, "max_length": settings.max_length}
+        base = MeanPooledEncoder(settings.encoder, settings.max_length)
+        # A folder of that name may hold other weights tomorrow.
+        encoder, described["weights"] = base, state_fingerprint(base.model.state_dict(), [])
     right = write_embeddings(
         work / "passages", passages, encoder, described, precision=settings.precision,
         progress=progress_of("Encoding passages"),

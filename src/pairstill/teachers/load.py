@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,13 @@ def load_teacher(name: str | Path, *, max_length: int | None = None, field_count
     config = folder / "config.json"
     if config.exists() and _read_object(config).get("format") == "pairstill/student":
         return _load_taught(folder, max_length)
-    if folder.is_dir():
-        refuse_modules(folder)
-        refuse_changed_input(folder)
+    settings = folder if folder.is_dir() else _settings_of_hub(str(name))
+    if settings is not None:
+        refuse_modules(settings)
+        refuse_changed_input(settings)
         if max_length is None:
-            max_length = _declared_max_length(folder)
+            max_length = _declared_max_length(settings)
+    if folder.is_dir():
         weights = [*folder.glob("model*.safetensors"), *folder.glob("pytorch_model*.bin")]
         if config.exists() and not weights:
             raise InputError("the folder has a configuration and no weights", file=folder, expected="model.safetensors")
@@ -135,6 +138,17 @@ def _refuse_base(name: str) -> None:
             f"'{name}' is a {architectures[0]}, which has no classification layer", expected="a trained cross-encoder",
             fix="Train one from it: `pairstill teach --base`",
         )  # fmt: skip
+
+
+def _settings_of_hub(name: str) -> Path | None:
+    """A folder with the JSON files of a model of the hub; None where there is none to be had, which loading will tell."""
+    from huggingface_hub import snapshot_download
+
+    if Path(resolve_base(name)).is_dir():
+        return None
+    with contextlib.suppress(OSError, ValueError):
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*/config.json"]))
+    return None
 
 
 def _declared_max_length(folder: Path) -> int | None:

@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from pairstill.errors import ArtefactError, InputError
-from pairstill.files import fingerprint_json, read_json, write_json, write_text
+from pairstill.files import fingerprint_json, locked_folder, read_json, write_json, write_text
 from pairstill.losses import Loss
 from pairstill.students import Student
 from pairstill.students.inference import precision_context
@@ -89,10 +89,29 @@ def fit(
         progress: Called with (tuples done, tuples in all).
 
     Raises:
-        ArtefactError: `folder` was started with other data or settings.
+        ArtefactError: `folder` was started with other data or settings, or another process trains in it.
         InputError: The loss is no longer a number.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    main = accelerator is None or accelerator.is_main_process
+    with locked_folder(folder) if main else contextlib.nullcontext():
+        return _fit(
+            student, sources, data, loss, settings, folder, validation, validation_sources, accelerator, progress
+        )
+
+
+def _fit(
+    student: Student,
+    sources: Sequence[ItemSource],
+    data: TrainingData,
+    loss: Loss,
+    settings: TrainingSettings,
+    folder: Path,
+    validation: Validation | None,
+    validation_sources: Sequence[ItemSource] | None,
+    accelerator: Any,
+    progress: Callable[[int, int], None] | None,
+) -> FitResult:
     main = accelerator is None or accelerator.is_main_process
     if accelerator is not None:
         student.to(accelerator.device)

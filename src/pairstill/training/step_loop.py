@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from pairstill.errors import ArtefactError, InputError
-from pairstill.files import read_json, write_json, write_text
+from pairstill.files import locked_folder, read_json, write_json, write_text
 from pairstill.students.persistence import write_weights
 from pairstill.training.checkpoint import Checkpoint
 from pairstill.training.identity import check_identity
@@ -87,10 +87,17 @@ def fit_steps(
         progress: Called with (sequences done, sequences in all).
 
     Raises:
-        ArtefactError: `folder` was started with other data or settings.
+        ArtefactError: `folder` was started with other data or settings, or another process trains in it.
         InputError: The loss is no longer a number.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    with locked_folder(folder):
+        return _fit_steps(objective, settings, folder, progress)
+
+
+def _fit_steps(
+    objective: StepObjective, settings: TrainingSettings, folder: Path, progress: Callable[[int, int], None] | None
+) -> StepResult:
     timing = {"checkpoint_every_s", "log_every"}
     settled = {key: value for key, value in asdict(settings).items() if key not in timing}
     check_identity(folder, {**objective.identity(), "settings": settled})

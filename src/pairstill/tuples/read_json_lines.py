@@ -66,6 +66,8 @@ def _pieces(path: Path, rows: int = PIECE_ROWS) -> Iterator[tuple[list[int], lis
                     fix="If the file is one JSON array, write each of its elements on a line of its own"
                     if text.strip() == b"[" else "Write the line again, or copy the file again if it was cut off",
                 ) from None  # fmt: skip
+            except ValueError as error:
+                raise InputError(f"the line cannot be read: {error}", file=path, row=line) from None
             except RecursionError:
                 raise InputError("the line nests too deeply", file=path, row=line) from None
             if not isinstance(one, dict):

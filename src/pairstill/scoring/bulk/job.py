@@ -75,7 +75,7 @@ def run_bulk(
         else:
             scored = scoring.run(shards, function, progress, engine)
             merge = MergeTop(
-                plan.settings.scorer.stores, plan.settings.fields, top, str(folder.resolve() / PARTIAL),
+                plan.settings.scorer, plan.settings.fields, top, str(folder.resolve() / PARTIAL),
                 tuple(one.file for one in scored), plan.cross,
             )  # fmt: skip
             final.run(last, merge, None, engine, lambda receipts: summary_of(scored))
@@ -83,7 +83,7 @@ def run_bulk(
 
 
 def _finish(plan: BulkPlan, final: Job, shards: Sequence[Shard]) -> BulkResult:
-    """Join what was skipped, write the manifest, drop what is no more needed."""
+    """Join what was skipped (its files stay: a shard that is done again replaces its own), write the manifest, drop the partial results."""
     folder = plan.job.out
     unread = [(one.name, str(one.problem)) for one in (plan.source.files if plan.source else ()) if one.problem]
     names = [one.name for one in plan.shards]
@@ -101,8 +101,7 @@ def _finish(plan: BulkPlan, final: Job, shards: Sequence[Shard]) -> BulkResult:
             ],
         },
     )  # fmt: skip
-    for name in (PARTIAL, SKIPPED):
-        shutil.rmtree(folder / name, ignore_errors=True)
+    shutil.rmtree(folder / PARTIAL, ignore_errors=True)
     return BulkResult(folder, read_json(folder / SUMMARY_FILE))
 
 

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from pairstill.jobs import Shard
 from pairstill.scoring.bulk.cross import CrossPlan
 from pairstill.scoring.bulk.results import ROW_GROUP, ScoreWriter
+from pairstill.scoring.bulk.scorer import ScorerSettings
 from pairstill.scoring.bulk.top import Scored, final_order, joined, keep_top
 from pairstill.store import RepresentationStore
 
@@ -24,7 +25,7 @@ class MergeTop:
     """The merge step: the best of each left item, from the best of every shard.
 
     Attributes:
-        stores: Folders, one a field.
+        scorer: Of the shards; it opens their stores.
         fields: Names.
         count: How many are kept.
         partial: Folder of the shards' results.
@@ -32,7 +33,7 @@ class MergeTop:
         cross: Where the job is a cross product: only the shards of a left block are read for its items.
     """
 
-    stores: tuple[str, ...]
+    scorer: ScorerSettings
     fields: tuple[str, ...]
     count: int
     partial: str
@@ -47,7 +48,7 @@ class MergeTop:
     def __call__(self, shard: Shard, path: Path) -> Mapping[str, Any]:
         """Merge a shard: left items by store row."""
         if not self._opened:
-            self._opened = [RepresentationStore.open(folder, checksums=False) for folder in self.stores]
+            self._opened = self.scorer.open_stores()
         stores = self._opened
         best = Scored.empty(len(stores))
         pending, count = [best], 0

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from pairstill.errors import InputError
-from pairstill.files import fingerprint_file, read_json
+from pairstill.files import MANIFEST, fingerprint_file, read_json
 from pairstill.jobs import Shard
 from pairstill.jobs.job import JOB_FILE
 from pairstill.machine import memory_use
@@ -36,6 +36,8 @@ from pairstill.students.fingerprints import student_fingerprint
 MEMORY_BYTES = 256 << 20
 PRECISION_FILE = "precision.json"
 SAMPLE_ROWS = 8192
+KEPT_BYTES = 20
+"""Of a pair among the best of a shard: two store rows and a score."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,8 @@ class BulkJob:
         precision: auto, float32, bfloat16 or int8.
         memory_bytes: For prepared items of one worker.
         pairs_per_shard: None chooses.
-        on_bad_row: `stop` at a row that cannot be scored, or `skip` it and write it to `skipped.parquet`.
+        on_bad_row: `stop` at a row that cannot be scored, or `skip` it and write it to `skipped.parquet`. A job that stopped goes
+            on with `skip`.
     """
 
     student: str
@@ -121,6 +124,7 @@ def plan_bulk(job: BulkJob) -> BulkPlan:
         InputError: Student, stores, input or settings do not fit together.
         ArtefactError: A store is damaged or of another student.
     """
+    job = replace(job, out=job.out.resolve())
     if job.on_bad_row not in ("stop", "skip"):
         raise InputError(f"'{job.on_bad_row}' is no way to treat a bad row", expected="stop or skip")
     student = load_student(job.student)
@@ -136,7 +140,10 @@ def plan_bulk(job: BulkJob) -> BulkPlan:
         for store in listed
     )  # fmt: skip
     folders = tuple(str(Path(folder).resolve()) for folder in job.stores.values())
-    scorer = ScorerSettings(str(Path(job.student).resolve()), folders, choice.chosen, choice.calibration, use)
+    manifests = {name: fingerprint_file(store.folder / MANIFEST) for name, store in stores.items()}
+    scorer = ScorerSettings(
+        str(Path(job.student).resolve()), folders, tuple(manifests.values()), choice.chosen, choice.calibration, use
+    )
     prepared = _prepared_bytes(student, listed, scorer, sample)
     multiply_adds = student.multiply_adds_per_pair([float(max(1, store.tokens)) for store in listed])
     sizes = plan_sizes(
@@ -148,16 +155,19 @@ def plan_bulk(job: BulkJob) -> BulkPlan:
     if source is None:
         left, right = (len(store) for store in listed)
         cross = CrossPlan(left, right, *cross_blocks(left, right, sizes))
-        sizes = replace(sizes, limits=(cross.left_block, min(sizes.limits[1], cross.right_block)))
+        kept = min(cross.left_block * (job.keep.count or 0), cross.left_block * cross.right_block)
+        sizes = replace(
+            sizes, limits=(cross.left_block, min(sizes.limits[1], cross.right_block)),
+            worker_bytes=sizes.worker_bytes + KEPT_BYTES * kept,
+        )  # fmt: skip
     fingerprints = {
         "student": student_fingerprint(student),
-        "stores": {name: fingerprint_file(Path(folder) / "manifest.json") for name, folder in job.stores.items()},
+        "stores": manifests,
         "input": source.fingerprint if source else "cross product",
     }
     body = {
         **fingerprints, "fields": list(stores), "keep": job.keep.settings(), "output": output,
         "precision": choice.settings(), "prepared_part_read": list(use), "sizes": sizes.settings(),
-        "on_bad_row": job.on_bad_row,
     }  # fmt: skip
     settings = ShardSettings(scorer, tuple(stores), job.keep, output, sizes.limits, fingerprints)
     shards = cross.shards() if cross else _input_shards(source, sizes.pairs_per_shard) if source else []

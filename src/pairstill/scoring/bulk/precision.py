@@ -153,7 +153,7 @@ def _candidates(reference: Scorer, student: Student) -> list[str]:
 
 
 def _settings(precision: str) -> ScorerSettings:
-    return ScorerSettings("", (), precision)
+    return ScorerSettings("", (), (), precision)
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def join_skipped(
         out: The file.
     """
     present = [folder / f"{name}.parquet" for name in names if (folder / f"{name}.parquet").exists()]
-    if not present and (not unread or out.exists()):
+    if not present and not unread:
         return
     schema = skipped_schema(fields)
     with ScoreWriter(out, schema) as writer:

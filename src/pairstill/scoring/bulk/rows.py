@@ -91,7 +91,8 @@ class SkippedRows:
             more = f" (so it is with {len(rows):,} of the {piece.rows:,} rows read at once)" if len(rows) > 1 else ""
             raise InputError(
                 reasons[0] + more, file=piece.file, row=piece.row + int(rows[0]) + 1,
-                fix="Encode the items that are missing, or go on without these rows with --on-bad-row skip",
+                fix="Run the same command with --on-bad-row skip, which keeps what is done and writes such rows down; or encode what is "
+                "missing and start again in another folder",
             )  # fmt: skip
         columns = {name: [None] * len(rows) if ids is None else ids[name].cast(pa.string()) for name in self.fields}
         self._write(

@@ -6,13 +6,14 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from pairstill.errors import ArtefactError, InputError
-from pairstill.files import fingerprint_json
+from pairstill.files import MANIFEST, fingerprint_file, fingerprint_json
 from pairstill.machine import set_threads
 from pairstill.representation import Representation
 from pairstill.scoring.fast_head import FastHead, runs_fast
@@ -35,6 +36,7 @@ class ScorerSettings:
     Attributes:
         student: Folder.
         stores: Folders, one a field.
+        manifests: Fingerprints of the stores' manifests when the job was planned, one a field.
         precision: float32, bfloat16 or int8.
         calibration: Of int8, from `FastHead.calibration`; None for other precisions.
         use_prepared: Per field, whether the store's prepared part is read rather than made anew.
@@ -42,6 +44,7 @@ class ScorerSettings:
 
     student: str
     stores: tuple[str, ...]
+    manifests: tuple[str, ...]
     precision: str
     calibration: tuple[tuple[float, float, float], ...] | None = None
     use_prepared: tuple[bool, ...] = ()
@@ -50,8 +53,24 @@ class ScorerSettings:
         """Load the student, open the stores (sizes and headers are checked, not checksums), one thread."""
         set_threads(1)
         student = load_student(self.student)
-        stores = [RepresentationStore.open(folder, checksums=False) for folder in self.stores]
-        return make_scorer(student, stores, self)
+        return make_scorer(student, self.open_stores(), self)
+
+    def open_stores(self) -> list[RepresentationStore]:
+        """The stores as they were when the job was planned; rows of another state would be other items.
+
+        Raises:
+            ArtefactError: A store was edited since.
+        """
+        stores = []
+        for folder, planned in zip(self.stores, self.manifests, strict=True):
+            stores.append(RepresentationStore.open(folder, checksums=False))
+            if fingerprint_file(Path(folder) / MANIFEST) != planned:
+                raise ArtefactError(
+                    "the store was edited while a job that reads it is not finished", file=folder,
+                    expected="the state that the job began with",
+                    fix="Start the job again in another folder, and edit the store when it has ended, or a copy of it",
+                )  # fmt: skip
+        return stores
 
 
 class Scorer(ABC):
