@@ -17,6 +17,7 @@ from command_line import works, works_in_two_processes
 from pairstill.cli.app import main
 from pairstill.students import load_student
 from pairstill.teachers.import_scores import import_scores
+from pairstill.training.validation import Validation
 from pairstill.tuples import TupleSet
 
 
@@ -59,7 +60,7 @@ def folder(tuple_set: TupleSet, tmp_path_factory: pytest.TempPathFactory) -> Pat
 def command(folder: Path, base: Path, out: Path, *more: object) -> list[str]:
     given = [
         "distill", "--tuples", folder / "tuples", "--scores", folder / "logit", "--base", base, "--out", out, "--max-length", 16,
-        "--set", "encoder.layers=1", "--pairs", 128, "--batch-size", 32, "--stage1-pairs", 256, "--stage1-batch-size", 32,
+        "--set", "encoder.layers=1", "--pairs", 128, "--batch-size", 32, *([] if "one" in more else ["--stage1-pairs", 256, "--stage1-batch-size", 32]),
         "--precision", "float32", "--threads", 1, "--looks", 2, "--split", "train", *more,
     ]  # fmt: skip
     return [str(one) for one in given]
@@ -104,6 +105,7 @@ MISTAKES = {
     "gains of other scores": (["--loss", "lambdaloss", "--scores", "other"], "Expected: scores of kind logit or probability"),
     "lonely queries": (["--loss", "ranknet", "--split", "transfer"], "and no two rows do"),
     "one split of lonely queries": (["--loss", "ranknet", "--split", "train", "--split", "transfer"], "no two rows of the split 'transfer'"),
+    "labels, and a teacher's loss without scores": (["--loss", "margin-mse", "--scores", "none"], "Give --scores FOLDER, or --hard-weight 1"),
     "a cross-encoder against the batch": (["--loss", "in-batch-cross-entropy", "--student", "cross-encoder", "--stages", "one"], "pays a whole transformer"),
 }  # fmt: skip
 
@@ -130,7 +132,10 @@ def test_mistakes(
     given += [] if "--student" in extra else ["--student", "de-cos"]
     given += [] if "--scores" in extra else ["--scores", "logit"]
     given += [] if "--split" in extra else ["--split", "train"]
-    code, said = call([*given, *extra], capsys, monkeypatch)
+    arguments = [*given, *extra]
+    if "none" in arguments:
+        del arguments[arguments.index("none") - 1 : arguments.index("none") + 1]
+    code, said = call(arguments, capsys, monkeypatch)
     assert code == 2
     assert said.count("\n") == 1
     assert message in said
@@ -149,3 +154,72 @@ def test_scores_of_other_kinds_train_the_losses_that_take_them(
         assert (code, "outside 0 to 1" in said) == (2, True)
     else:
         assert (code, "valid auc-roc" in said) == (0, True), said
+
+
+def without_scores(arguments: list[str]) -> list[str]:
+    place = arguments.index("--scores")
+    return arguments[:place] + arguments[place + 2 :]
+
+
+@pytest.mark.parametrize(
+    ("more", "learnt"),
+    [
+        (["--loss", "lambdaloss", "--loss-set", "order=labels"], "name lambdaloss"),
+        (["--loss", "listnet", "--hard-weight", "1"], "name listnet"),
+        (["--loss", "in-batch-cross-entropy", "--loss-set", "scale=2"], "name in-batch-cross-entropy"),
+    ],
+)
+def test_losses_of_labels_need_no_scores(
+    folder: Path, base: Path, tmp_path: Path, more: list[str], learnt: str
+) -> None:
+    arguments = without_scores(command(folder, base, tmp_path, "--student", "de-cos", "--stages", "one", *more))
+    assert "valid auc-roc" in works(*arguments)
+    assert f"Loss: {learnt}" in (tmp_path / "README.md").read_text()
+
+
+@pytest.fixture
+def pairs(tuple_set: TupleSet, tmp_path: Path) -> TupleSet:
+    """A query and what is relevant to it, one row a query."""
+    table = tuple_set.tuples
+    first = {str(query): row for row, query in reversed(list(enumerate(table["query"].to_pylist())))}
+    table = table.take(pa.array(sorted(first.values())))
+    ones = pa.array([1.0] * len(table))
+    return replace(tuple_set, tuples=table.set_column(table.column_names.index("label"), "label", ones))
+
+
+def test_pairs_of_which_no_query_has_two_train_against_the_batch(pairs: TupleSet, base: Path, tmp_path: Path) -> None:
+    pairs.save(tmp_path / "tuples")
+    more = ["--student", "twinbert-cos", "--loss", "in-batch-cross-entropy", "--loss-set", "scale=20"]
+    said = works(*without_scores(command(tmp_path, base, tmp_path / "out", *more)))
+    assert "valid MRR@10" in said
+    assert "left out" not in said
+    result = json.loads((tmp_path / "out" / "training" / "distillation.json").read_text())
+    assert (result["stage1"]["pairs"], result["stage2"]["pairs"]) == (256, 128)
+
+
+def test_pairs_that_teach_nothing_against_the_batch_are_refused(
+    pairs: TupleSet, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for column, values, message in (
+        ("item", pa.array(["item3"] * len(pairs.tuples)), "all rows have the same one"),
+        ("label", pa.array([0.0] * len(pairs.tuples)), "no row is labelled relevant"),
+    ):
+        table = pairs.tuples.set_column(pairs.tuples.column_names.index(column), column, values)
+        replace(pairs, tuples=table).save(tmp_path / column / "tuples")
+        more = ["--student", "de-cos", "--loss", "in-batch-cross-entropy"]
+        arguments = without_scores(command(tmp_path / column, base, tmp_path / "out", *more))
+        code, said = call(arguments, capsys, monkeypatch)
+        assert (code, message in said) == (2, True), said
+
+
+def test_validation_among_other_queries_passages(pairs: TupleSet) -> None:
+    made = Validation.among_others(pairs, "train")
+    assert made is not None
+    count = len(pairs.split("train"))
+    assert len(made.tuples) == count * count
+    assert np.bincount(made.tuples.groups).tolist() == [count] * count
+    own = {tuple(row) for row in pairs.split("train").index.tolist()}
+    passages = {row[0]: row[1] for row in own}
+    for row, label in zip(made.tuples.index.tolist(), made.tuples.labels.tolist(), strict=True):  # type: ignore[union-attr]
+        assert label == (passages[row[0]] == row[1])
+    assert Validation.among_others(pairs, "train", limit=5) is not None

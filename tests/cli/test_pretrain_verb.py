@@ -168,6 +168,9 @@ def test_mistakes_of_layerwise(folder: Path, tmp_path: Path, capsys: pytest.Capt
     common = ["distill", "--tuples", folder / "tuples", "--scores", folder / "scores", "--out", tmp_path, *COMMON]
     layers = ["--layerwise", folder / "teacher"]
     assert "cross-encoder, which reads" in refused([*common, "--student", "de-cos", *layers], capsys)
+    for flag, value in (("--layer-map", "last"), ("--layerwise-learning-rate", 1e-3)):
+        arguments = [*common, "--student", "cross-encoder", flag, value]
+        assert f"{flag} has no effect here: no --layerwise is given" in refused(arguments, capsys)
     assert "--layerwise-pairs has no effect here" in refused(
         [*common, "--student", "cross-encoder", "--layerwise-pairs", 8], capsys
     )

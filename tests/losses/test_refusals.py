@@ -70,6 +70,11 @@ def test_shapes(logits: torch.Tensor, targets: Targets, message: str) -> None:
         ("lambdaloss", {"settings": {"sigma": 0}}, "sigma is 0"),
         ("ranknet", {"settings": {"order": "chance"}}, "the order is to come from 'chance'"),
         ("ranknet", {"settings": {"order": "labels"}, "hard_weight": 0.5}, "learns from labels already"),
+        (
+            "in-batch-cross-entropy",
+            {"hard_weight": 1.0},
+            "Leave out --hard-weight; labels are learnt without --scores, too",
+        ),
         ("margin-mse", {"hard_weight": 1.5}, "the weight of hard labels is 1.5"),
         ("listwise-kl", {"temperature": 0.0}, "the temperature is 0.0"),
         ("in-batch-cross-entropy", {"settings": {"scale": -1}}, "the scale is -1"),
@@ -88,7 +93,11 @@ def test_made_losses() -> None:
     assert mixed == Mixture(MarginMSE(), RankNet("labels"), 0.2)
     assert (mixed.unit, mixed.several_outputs) == ("groups", False)
     assert mixed.description()["soft"] == {"name": "margin-mse"}
-    assert make_loss("margin-mse", hard_weight=1.0) == RankNet("labels")
+    for name in ("margin-mse", "ranknet", "weighted-ranknet"):
+        assert make_loss(name, hard_weight=1.0) == RankNet("labels")
+    assert make_loss("listnet", hard_weight=1.0) == ListNet(order="labels")
+    assert make_loss("lambdaloss", hard_weight=1.0, settings={"sigma": 2.0}) == LambdaLoss(sigma=2.0, order="labels")
+    assert make_loss("ranknet", hard_weight=1.0, settings={"order": "labels"}) == RankNet("labels")
     assert make_loss(temperature=2.0).description() == {"temperature": 2.0, "hard_weight": 0.0}
 
 

@@ -55,10 +55,13 @@ def distill(
     layerwise_pairs: Annotated[
         int | None, typer.Option(min=1, help="Tuples presented for that; as --pairs if left out.")
     ] = None,
-    layerwise_learning_rate: Annotated[float, typer.Option(help="Rate of that.")] = 5e-4,
+    layerwise_learning_rate: Annotated[float | None, typer.Option(help="Rate of that; 5e-4 if left out.")] = None,
     layer_map: Annotated[
-        str, typer.Option(help="The teacher's layers that are learnt: uniform, first, last, or such as 2,4,6.")
-    ] = "uniform",
+        str | None,
+        typer.Option(
+            help="The teacher's layers that are learnt: uniform (the default), first, last, or such as 2,4,6."
+        ),
+    ] = None,
     layer_term: Annotated[
         list[str] | None, typer.Option(help="attention, hidden or embeddings; all three if left out.")
     ] = None,
@@ -68,7 +71,9 @@ def distill(
         int | None, typer.Option(min=1, help="Tuples presented in stage 1; as --pairs if left out.")
     ] = None,
     batch_size: Annotated[int, typer.Option(help="Tuples of a step of stage 2.")] = 128,
-    stage1_batch_size: Annotated[int, typer.Option(help="Tuples of a step of stage 1.")] = 256,
+    stage1_batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Tuples of a step of stage 1; 256 if left out.")
+    ] = None,
     learning_rate: Annotated[
         float | None,
         typer.Option(help="Of the base's parameters in stage 2: 1e-4; of all, 1e-3, where there is no base."),
@@ -100,9 +105,10 @@ def distill(
     tracker: Annotated[str | None, typer.Option(help="tensorboard or wandb, through accelerate.")] = None,
 ) -> None:
     """Train a student on teacher scores, in two stages or one; interrupted, the same command resumes."""
-    from pairstill.cli.layerwise import check_layerwise, learn_teacher_layers
+    options = dict(locals())
+    from pairstill.cli.layerwise import LEARNING_RATE, check_layerwise, learn_teacher_layers
     from pairstill.cli.training import (
-        loss_settings,
+        checked_loss,
         open_accelerator,
         progress_steps,
         resolve_precision,
@@ -112,20 +118,13 @@ def distill(
         training_data,
         validation_of,
     )
-    from pairstill.errors import InputError
     from pairstill.files import refuse_other_artefact
     from pairstill.tuples import TupleSet
 
-    if stages not in ("two", "one", "first"):
-        raise InputError(f"--stages is '{stages}'", expected="two, one or first")
-    check_layerwise(layerwise, layerwise_pairs, layer_term, student, out / "training")
+    objective = checked_loss(options)
+    check_layerwise(layerwise, student, out / "training")
     refuse_other_artefact(out, "student")
     tuple_set = TupleSet.load(tuples)
-    given = loss_settings(loss_set or [])
-
-    from pairstill.losses import make_loss
-
-    objective = make_loss(loss, temperature=temperature, hard_weight=hard_weight, settings=given)
     data, teacher_scores = training_data(tuple_set, scores or [], split, objective, hard_weight)
     values: dict[str, Any] = student_settings(config, setting or [])
     values.setdefault("field_count", len(tuple_set.fields))
@@ -175,16 +174,17 @@ def distill(
     )
     whole_model = new_rate if model.encoder_modules() else learning_rate
     plan = DistillationPlan(
-        settings(stage1_pairs or pairs, stage1_batch_size, first_rate, None, 1) if stages != "one" else None,
+        settings(stage1_pairs or pairs, stage1_batch_size or 256, first_rate, None, 1) if stages != "one" else None,
         settings(pairs, batch_size, whole_model, learning_rate, cluster_rows) if stages != "first" else None,
     )
     work = out / "training"
     described = objective.description() if loss != "cross-entropy" else {"name": loss, **objective.description()}
     with progress_steps() as progress_of:
         if layerwise is not None:
+            layer_rate = layerwise_learning_rate or LEARNING_RATE
             described |= learn_teacher_layers(
-                model, layerwise, tuple_set, data, (layer_map, layer_term or ()),
-                settings(layerwise_pairs or pairs, batch_size, layerwise_learning_rate, layerwise_learning_rate, cluster_rows),
+                model, layerwise, tuple_set, data, (layer_map or "uniform", layer_term or ()),
+                settings(layerwise_pairs or pairs, batch_size, layer_rate, layer_rate, cluster_rows),
                 work, validation.tuples, progress_of,
             )  # fmt: skip
         result = distil(

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pairstill.cli.flags import refuse_flags
 from pairstill.errors import ArtefactError, InputError
 
 if TYPE_CHECKING:
@@ -16,20 +15,18 @@ if TYPE_CHECKING:
     from pairstill.tuples import Tuples, TupleSet
 
 LAYERS = "layers"
+LEARNING_RATE = 5e-4
+"""Of this step, where none is given."""
 
 
-def check_layerwise(
-    teacher: Path | None, pairs: int | None, terms: Sequence[str] | None, student: str, work: Path
-) -> None:
-    """Refuse flags without effect, students without such layers, and folders of a training without or with this step.
+def check_layerwise(teacher: Path | None, student: str, work: Path) -> None:
+    """Refuse students without such layers, and folders of a training without or with this step.
 
     Raises:
-        InputError: About the flags.
+        InputError: About the student.
         ArtefactError: About the folder.
     """
-    if teacher is None:
-        refuse_flags({"--layerwise-pairs": pairs, "--layer-term": terms}, "no --layerwise is given")
-    elif student != "cross-encoder":
+    if teacher is not None and student != "cross-encoder":
         raise InputError(
             f"--layerwise is given for {student}",
             expected="--student cross-encoder, which reads what the teacher reads",

@@ -77,7 +77,7 @@ def quickstart(
         distill(
             student=rung.architecture, tuples=tuples, out=folder, scores=[scores], setting=list(rung.settings),
             max_length=[2 * plan.max_length if rung.architecture == "cross-encoder" else plan.max_length], stages=rung.stages,
-            pairs=rung.stage2_pairs, stage1_pairs=rung.stage1_pairs, batch_size=64, looks=4, validation_rows=600,
+            pairs=rung.stage2_pairs, stage1_pairs=None if rung.stages == "one" else rung.stage1_pairs, batch_size=64, looks=4, validation_rows=600,
             seed=seed, threads=threads,
         )  # fmt: skip
     _say(total, total, "measure quality and speed", began)

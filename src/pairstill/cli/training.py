@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pairstill.cli.flags import refuse_flags
 from pairstill.cli.progress import progress_bar
 from pairstill.errors import InputError, MissingExtraError
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from pairstill.training.data import TrainingData
     from pairstill.training.validation import Validation
     from pairstill.tuples import TupleSet
+
+
+STAGE1_FLAGS = ("stage1_pairs", "stage1_batch_size", "stage1_learning_rate")
+LAYERWISE_FLAGS = ("layerwise_pairs", "layerwise_learning_rate", "layer_map", "layer_term")
 
 
 def resolve_precision(precision: str) -> str:
@@ -36,16 +41,25 @@ def validation_of(
     scores: TeacherScores | None = None,
     loss: Loss | None = None,
 ) -> Validation:
-    """The validation split and metric; where no row of it has a label, the agreement with the teacher's scores."""
+    """The validation split and metric; where no row of it has a label, the agreement with the teacher's scores.
+
+    Where a loss learns against the other rows' passages, and the split has one row a query, too, the rank of its own passage
+    among those of other queries.
+    """
     import numpy as np
 
     from pairstill.metrics.catalogue import parse_metric
+    from pairstill.metrics.ranking import RankingMetric
     from pairstill.training.validation import Validation
 
     labels = tuple_set.split("valid").labels
     if scores is not None and metric is None and (labels is None or np.isnan(labels).all()):
         return Validation.on_teacher(tuple_set, "valid", scores, rows, loss)
     wanted = None if metric is None else parse_metric(metric, tuple_set.labels.kind)
+    if loss is not None and loss.learns_lonely_rows and (wanted is None or isinstance(wanted, RankingMetric)):
+        among = Validation.among_others(tuple_set, "valid", wanted, rows)
+        if among is not None:
+            return among
     return Validation.on_labels(tuple_set, "valid", wanted, rows)
 
 
@@ -95,6 +109,32 @@ def open_accelerator(tracker: str | None, folder: Path) -> Any:
     return accelerator
 
 
+def checked_loss(options: Mapping[str, Any]) -> Loss:
+    """The loss that options of `pairstill distill` name, once what can be checked without data or students is checked.
+
+    Args:
+        options: Values by the parameters' names.
+
+    Raises:
+        InputError: A value is unknown, or a flag would be ignored.
+    """
+    from pairstill.losses import make_loss
+
+    stages = options["stages"]
+    if stages not in ("two", "one", "first"):
+        raise InputError(f"--stages is '{stages}'", expected="two, one or first")
+    if stages == "one":
+        given = {f"--{name.replace('_', '-')}": options[name] for name in STAGE1_FLAGS}
+        refuse_flags(given, "--stages one leaves out stage 1")
+    if options["layerwise"] is None:
+        given = {f"--{name.replace('_', '-')}": options[name] for name in LAYERWISE_FLAGS}
+        refuse_flags(given, "no --layerwise is given")
+    return make_loss(
+        options["loss"], temperature=options["temperature"], hard_weight=options["hard_weight"],
+        settings=loss_settings(options["loss_set"] or []),
+    )  # fmt: skip
+
+
 def training_data(
     tuple_set: TupleSet, folders: Sequence[Path], splits: Sequence[str] | None, loss: Loss, hard_weight: float
 ) -> tuple[TrainingData, TeacherScores | None]:
@@ -114,7 +154,7 @@ def training_data(
     wanted = list(splits) if splits else [name for name in ("train", "transfer") if name in present]
     tuples = tuple_set.split(*wanted)
     if not folders:
-        if hard_weight != 1:
+        if loss.needs_teacher:
             raise InputError(
                 "no teacher scores are given", fix="Give --scores FOLDER, or --hard-weight 1 to learn labels alone"
             )
@@ -135,10 +175,11 @@ def training_data(
         )
     if len(known) < len(tuples):
         tuples, logits = tuples.take(known), take(logits, known)
-    if hard_weight > 0 and (tuples.labels is None or np.isnan(tuples.labels).all()):
+    if (hard_weight > 0 or not loss.learns_teacher) and (tuples.labels is None or np.isnan(tuples.labels).all()):
+        said = f"--hard-weight is {hard_weight:g}" if hard_weight > 0 else f"the loss '{loss.name}' learns labels"
         raise InputError(
-            f"--hard-weight is {hard_weight:g} and no scored row of {', '.join(wanted)} has a label",
-            fix="Leave it out, or name a labelled split with --split",
+            f"{said} and no scored row of {', '.join(wanted)} has a label",
+            fix=f"{'Leave it out, or name' if hard_weight > 0 else 'Name'} a labelled split with --split",
         )
     data = TrainingData(tuples, logits, scores.kind)
     return _comparable(tuple_set, data, wanted, loss), scores

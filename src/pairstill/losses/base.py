@@ -43,12 +43,14 @@ class Loss(ABC):
         unit: What a batch must be made of.
         refused: Kinds of teacher scores that it does not take.
         several_outputs: Whether it takes more than one logit a tuple.
+        learns_lonely_rows: Whether the only row of an item teaches something where `unit` is not `tuples`.
     """
 
     name: ClassVar[str]
     unit: ClassVar[Unit] = "tuples"
     refused: ClassVar[Mapping[ScoreKind, Refusal]] = {}
     several_outputs: ClassVar[bool] = False
+    learns_lonely_rows: ClassVar[bool] = False
 
     @property
     def learns_teacher(self) -> bool:
@@ -59,6 +61,11 @@ class Loss(ABC):
     def learns_labels(self) -> bool:
         """Whether it reads labels."""
         return False
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether it cannot learn from labels alone."""
+        return self.learns_teacher
 
     def __call__(self, logits: Tensor, targets: Targets, whole: Targets | None = None) -> Tensor:
         """The loss, a scalar.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from pairstill.errors import InputError
@@ -19,6 +19,7 @@ from pairstill.losses.listwise_kl import ListwiseKL
 from pairstill.losses.logit_squared_error import LogitSquaredError
 from pairstill.losses.margin_mse import MarginMSE
 from pairstill.losses.mixture import Mixture
+from pairstill.losses.ordered_loss import OrderedLoss
 from pairstill.losses.prediction_loss import PredictionLoss
 from pairstill.losses.probability_squared_error import ProbabilitySquaredError
 from pairstill.losses.ranknet import RankNet
@@ -43,7 +44,8 @@ def make_loss(
         name: As in `LOSSES`.
         temperature: Of the teacher's logits.
         hard_weight: Share of the labels' term. Cross-entropy mixes it tuple by tuple. Other losses on tuples are mixed with
-            cross-entropy on labels, losses on groups with RankNet on labels, in-batch Margin-MSE too.
+            cross-entropy on labels, losses on groups with RankNet on labels, in-batch Margin-MSE too. With 1, a loss whose
+            order labels can give is itself with that order; of the others, the labels' term alone is left.
         settings: Further settings of the loss, by name.
 
     Raises:
@@ -84,9 +86,14 @@ def make_loss(
     loss = found(**given)
     if "hard_weight" in known or not hard_weight:
         return loss
-    if not loss.learns_teacher or isinstance(loss, InBatchCrossEntropy):
+    if hard_weight == 1 and isinstance(loss, OrderedLoss):
+        by_labels = replace(loss, order="labels")  # type: ignore[type-var]
+        if not by_labels.needs_teacher:
+            return by_labels
+    if not loss.needs_teacher:
         raise InputError(
-            f"the loss '{name}' learns from labels already, and --hard-weight is {hard_weight:g}", expected="0"
-        )
+            f"the loss '{name}' learns from labels already, and --hard-weight is {hard_weight:g}", expected="0",
+            fix="Leave out --hard-weight; labels are learnt without --scores, too",
+        )  # fmt: skip
     hard: Loss = LabelCrossEntropy() if loss.unit == "tuples" else RankNet("labels")
     return hard if hard_weight == 1 else Mixture(loss, hard, hard_weight)

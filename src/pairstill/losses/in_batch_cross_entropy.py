@@ -37,6 +37,7 @@ class InBatchCrossEntropy(Loss):
     name: ClassVar[str] = "in-batch-cross-entropy"
     unit: ClassVar[Unit] = "in-batch"
     refused: ClassVar[Mapping[ScoreKind, Refusal]] = {}
+    learns_lonely_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.scale > 0:
@@ -46,6 +47,11 @@ class InBatchCrossEntropy(Loss):
     def learns_labels(self) -> bool:
         """They say what is relevant, where there are any."""
         return True
+
+    @property
+    def needs_teacher(self) -> bool:
+        """No: scores only stand in for labels that lack."""
+        return False
 
     def total(self, logits: Tensor, targets: Targets) -> Tensor:
         """Weighted sum over the relevant tuples."""

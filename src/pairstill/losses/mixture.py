@@ -58,6 +58,11 @@ class Mixture(Loss):
         return self.soft.several_outputs and self.hard.several_outputs
 
     @property
+    def learns_lonely_rows(self) -> bool:  # type: ignore[override]
+        """Whether either does."""
+        return self.soft.learns_lonely_rows or self.hard.learns_lonely_rows
+
+    @property
     def learns_labels(self) -> bool:
         """Yes."""
         return True

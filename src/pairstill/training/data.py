@@ -68,7 +68,8 @@ class TrainingData:
         """The rows that a loss can learn from: all, or those that are compared with another row (see `Tuples.compared`).
 
         Raises:
-            InputError: The loss does not take scores of this kind, or compares rows and no two share an item.
+            InputError: The loss does not take scores of this kind, or compares rows and no two share an item, or has nothing
+                that is relevant or irrelevant in any batch.
         """
         if self.teacher_logits is not None:
             loss.check_kind(self.score_kind)
@@ -80,6 +81,9 @@ class TrainingData:
                 f"the loss '{loss.name}' compares tuples that share the first field's item, and there is one field",
                 fix="Use cross-entropy, mse-logit or mse-probability",
             )
+        if loss.learns_lonely_rows:
+            _check_contrasts(self, loss)
+            return self
         highest = max(int(first[piece].max()) for piece in pieces(len(first))) if len(first) else -1
         counts = scratch_array((highest + 1,), np.int64)
         counts[:] = 0
@@ -123,6 +127,23 @@ def items_of(parts: Sequence[np.ndarray], fields: Sequence[int], count: int) -> 
             for field in fields:
                 named[part[piece, field]] = True
     return np.flatnonzero(named)
+
+
+def _check_contrasts(data: TrainingData, loss: Loss) -> None:
+    """Other rows' passages as negatives need two distinct ones, and something relevant to set against them."""
+    index, labels = data.tuples.index, data.tuples.labels
+    if not any((index[piece, 1:] != index[0, 1:]).any() for piece in pieces(len(index))):
+        raise InputError(
+            f"the loss '{loss.name}' learns against the other passages of a batch, and all rows have the same one",
+            expected="two distinct passages or more",
+        )
+    if data.teacher_logits is None and (
+        labels is None or not any((labels[piece] > 0.5).any() for piece in pieces(len(index)))
+    ):
+        raise InputError(
+            f"the loss '{loss.name}' has nothing to learn: no row is labelled relevant, above one half",
+            fix="Give --scores, whose best rows are taken where labels lack, or label the pairs",
+        )
 
 
 def _check_crossings(index: np.ndarray) -> None:

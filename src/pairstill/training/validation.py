@@ -11,11 +11,15 @@ from pairstill.errors import InputError
 from pairstill.losses import DistillationLoss, Loss, MarginMSE, Mixture, RankNet, ScoreKind, Targets
 from pairstill.metrics.base import Metric, Predictions, Relevance
 from pairstill.metrics.catalogue import default_metrics
+from pairstill.metrics.ranking import RankingMetric
 from pairstill.students.inference import precision_context
 from pairstill.teachers.scores import TeacherScores
 from pairstill.training.data import TrainingData
 from pairstill.training.sources import TupleScorer
 from pairstill.tuples import Tuples, TupleSet
+
+BLOCK_QUERIES = 32
+"""Queries, and passages, that `Validation.among_others` crosses."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,45 @@ class Validation:
                 fix="Choose another metric, or label other rows",
             )
         return chosen
+
+    @classmethod
+    def among_others(
+        cls, tuple_set: TupleSet, split: str, metric: Metric | None = None, limit: int | None = None
+    ) -> Validation | None:
+        """The rank of a query's own passage among those of other queries, for pairs of which no query has a second one.
+
+        Relevant rows stand in blocks of `BLOCK_QUERIES`, and every query of a block meets every passage of it. The passages of
+        other queries count as irrelevant.
+
+        Args:
+            tuple_set: Where the split is.
+            split: Usually `valid`.
+            metric: A ranking metric; None takes MRR@10.
+            limit: Look at so many of these pairs at most, whole blocks spread evenly; None looks at all.
+
+        Returns:
+            None where a query has several rows, a row is irrelevant or there are not two passages: labels say more then.
+        """
+        tuples = tuple_set.split(split)
+        rest = tuples.index[:, 1:]
+        if (
+            tuples.labels is None
+            or not len(tuples)
+            or not (tuples.labels > 0.5).all()
+            or len(np.unique(tuples.index[:, 0])) < len(tuples)
+            or not (rest != rest[0]).any()
+        ):
+            return None
+        size = min(BLOCK_QUERIES, len(tuples))
+        starts = np.arange(len(tuples) // size) * size
+        if limit is not None:
+            starts = starts[:: max(1, -(-len(starts) * size * size // max(limit, size * size)))]
+        queries = np.repeat(starts[:, None] + np.arange(size), size, axis=1).reshape(-1)
+        passages = np.tile(starts[:, None] + np.arange(size), (1, size)).reshape(-1)
+        index = np.concatenate([tuples.index[queries, :1], rest[passages]], axis=1)
+        own = (index[:, 1:] == rest[queries]).all(axis=1)
+        crossed = Tuples(index, tuples.rows[queries], own.astype(np.float32), None, queries)
+        return cls(crossed, metric or RankingMetric("MRR", 10), "binary")
 
     @classmethod
     def on_teacher(
