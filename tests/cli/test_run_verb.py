@@ -75,6 +75,16 @@ def test_a_cell_that_fails_is_said_and_trained_when_given_again(
         ({"grid": {"pairs": ["many"]}}, "the cell 'pairs many' cannot be run: Invalid value for '--pairs'"),
         ({"grid": {"student": ["dipair-tfs"]}}, "the cell 'student dipair-tfs' cannot be run: there is no student"),
         ({"grid": {"set.pooling": ["mean", "max"]}}, "the cell 'pooling max' cannot be run"),
+        ({"grid": {"loss": ["margin-mes"]}}, "the cell 'loss margin-mes' cannot be run: there is no loss 'margin-mes'"),
+        ({"grid": {"loss-set.nu": [1]}}, "the cell 'nu 1' cannot be run: the loss 'cross-entropy' has no setting 'nu'"),
+        ({"grid": {"stages": ["three"]}}, "the cell 'stages three' cannot be run: --stages is 'three'"),
+        ({"grid": {"stage1-pairs": [64]}}, "cannot be run: --stage1-pairs has no effect here: --stages one leaves out"),
+        ({"grid": {"metric": ["acuracy"]}}, "the cell 'metric acuracy' cannot be run: there is no metric 'acuracy'"),
+        (
+            {"grid": {"tuples": ["a", "b"]}},
+            "nothing says which one compares the students. Fix: Name it under 'evaluate'",
+        ),
+        ({"evaluate": {"metric": ["ndgc@10"]}}, "'evaluate' cannot be run: there is no metric 'ndgc@10'"),
         ({"evaluate": {"splits": "test"}}, "'evaluate' cannot be run: No such option: --splits"),
     ],
 )
@@ -89,6 +99,25 @@ def test_wrong_options_are_refused_before_anything_is_trained(
     assert done.returncode == 2
     assert message in " ".join(done.stderr.split())
     assert not (tmp_path / "grid").exists()
+
+
+def test_students_of_several_tuple_sets_are_compared_on_the_one_that_evaluate_names(
+    tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path
+) -> None:
+    for name in ("one", "two"):
+        tuple_set.save(tmp_path / name)
+    shared = {key: value for key, value in body["distill"].items() if key != "tuples"} | {"student": "de-cos"}
+    recipe = {
+        **body,
+        "distill": shared,
+        "grid": {"tuples": ["one", "two"]},
+        "evaluate": {**body["evaluate"], "tuples": "two"},
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(sort_keys=False, data=recipe))
+    done = run(tmp_path, "recipe.yaml", "--out", "grid")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((tmp_path / "grid" / "grid.csv").read_text().splitlines()))
+    assert [row["tuples"] for row in rows] == ["tuples one", "tuples two"]
 
 
 def test_a_dry_run_prints_the_commands(body: dict[str, Any], tmp_path: Path) -> None:

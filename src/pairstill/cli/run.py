@@ -20,14 +20,14 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the recipe and print its commands.")] = False,
 ) -> None:
     """Train and evaluate a grid of students, resumably, into one table; paths in the recipe start from here."""
-    from pairstill.experiments.grid import evaluate, runs_of, train
+    from pairstill.experiments.grid import evaluate, evaluation_command, runs_of, train
     from pairstill.experiments.recipe import Recipe
 
     loaded = Recipe.load(recipe)
     runs = runs_of(loaded, out)
     for one in runs:
-        _check("distill", one.command, f"the cell '{one.cell.name}'", recipe)
-    _check("evaluate", ["evaluate", *_evaluation(loaded, runs[0].folder, out)], "'evaluate'", recipe)
+        check_command(one.command, f"the cell '{one.cell.name}'", recipe)
+    check_command(evaluation_command(loaded, runs[:1], out), "'evaluate'", recipe)
     if dry_run:
         for one in runs:
             print(_shell(one.command))
@@ -52,34 +52,41 @@ def run(
         )  # fmt: skip
 
 
-def _evaluation(recipe: Any, student: Path, out: Path) -> list[str]:
-    from pairstill.experiments.recipe import command_line
+def check_command(command: list[str], what: str, file: Path) -> None:
+    """Let a verb's own parser, and the student's and the loss's, read a command before it is run.
 
-    return command_line(
-        {**recipe.evaluate, "tuples": recipe.distill.get("tuples"), "student": [f"a={student}"], "out": str(out)}
-    )
+    Args:
+        command: Of `pairstill`, the verb first.
+        what: It is, as the message calls it.
+        file: Where it is from.
 
-
-def _check(verb: str, command: list[str], what: str, recipe: Path) -> None:
-    """Let the verb's own parser, and the student's, read a cell before the first one is trained."""
+    Raises:
+        InputError: It could not be run.
+    """
     from pairstill.cli.app import app
 
+    verb = command[0]
     group: Any = typer.main.get_command(app)
     try:
         with group.commands[verb].make_context(verb, command[1:]) as context:
             values = context.params
     except USAGE_ERROR as error:
         raise InputError(
-            f"{what} cannot be run: {error.format_message()}", file=recipe, expected=f"options of `pairstill {verb}`"
+            f"{what} cannot be run: {error.format_message()}", file=file, expected=f"options of `pairstill {verb}`"
         ) from None
-    if verb == "distill":
-        from pairstill.cli.training import student_settings
-        from pairstill.students.persistence import parse_config
+    from pairstill.cli.training import checked_loss, student_settings
+    from pairstill.metrics.catalogue import find_metric
+    from pairstill.students.persistence import parse_config
 
-        try:
+    try:
+        if verb == "distill":
+            checked_loss(values)
             parse_config(values["student"], student_settings(values["config"], values["setting"] or []))
-        except InputError as error:
-            raise InputError(f"{what} cannot be run: {error}", file=recipe) from None
+        metrics = values.get("metric") or ()
+        for metric in [metrics] if isinstance(metrics, str) else metrics:
+            find_metric(metric)
+    except InputError as error:
+        raise InputError(f"{what} cannot be run: {error}", file=file) from None
 
 
 def _shell(command: list[str]) -> str:

@@ -73,6 +73,15 @@ def train(runs: Sequence[Run], announce: Announce) -> list[Run]:
     return failed
 
 
+def evaluation_command(recipe: Recipe, runs: Sequence[Run], folder: Path) -> list[str]:
+    """Arguments of `pairstill` that compare the students of runs."""
+    students: list[Scalar] = [f"{run.cell.name}={run.folder}" for run in runs]
+    options: dict[str, Option] = {
+        "tuples": recipe.distill.get("tuples"), "title": recipe.title, **recipe.evaluate, "student": students, "out": str(folder),
+    }  # fmt: skip
+    return ["evaluate", *command_line(options)]
+
+
 def evaluate(recipe: Recipe, runs: Sequence[Run], out: Path) -> Path:
     """Compare the students of finished runs; the evaluation of the same students by the same command is reused.
 
@@ -83,11 +92,7 @@ def evaluate(recipe: Recipe, runs: Sequence[Run], out: Path) -> Path:
         InputError: The evaluation failed; it has said why.
     """
     folder = out / "evaluation"
-    students: list[Scalar] = [f"{run.cell.name}={run.folder}" for run in runs]
-    options: dict[str, Option] = {
-        "tuples": recipe.distill["tuples"], "title": recipe.title, **recipe.evaluate, "student": students, "out": str(folder),
-    }  # fmt: skip
-    command = ["evaluate", *command_line(options)]
+    command = evaluation_command(recipe, runs, folder)
     weights = [read_json(run.folder / "config.json")["sha256"] for run in runs]
     mark = {"command": command, "students": weights}
     known = folder / COMMAND_FILE

@@ -46,7 +46,7 @@ class Recipe:
         grid: Axis -> label -> options of `pairstill distill` that this value of the axis stands for; every combination is a
             cell.
         distill: Options that all cells share; a cell's own win.
-        evaluate: Options of `pairstill evaluate`.
+        evaluate: Options of `pairstill evaluate`; its tuple set is that of `distill` unless another is named.
         seeds: Every cell is trained once with each.
         file: Where it was read from; None for one made in code.
     """
@@ -124,7 +124,14 @@ class Recipe:
         if len(set(content.seeds)) < len(content.seeds):
             raise InputError("a seed comes twice", file=file, column="seeds")
         grid = {axis: _values(axis, values, file) for axis, values in content.grid.items()}
-        return cls(content.title, grid, _plain(content.distill), _plain(content.evaluate), tuple(content.seeds), file)
+        evaluate = _plain(content.evaluate)
+        several = next((axis for axis, values in grid.items() if any("tuples" in one for one in values.values())), None)
+        if several is not None and "tuples" not in evaluate:
+            raise InputError(
+                f"the axis '{several}' trains on several tuple sets, and nothing says which one compares the students", file=file,
+                column=f"grid.{several}", fix="Name it under 'evaluate', such as tuples: set",
+            )  # fmt: skip
+        return cls(content.title, grid, _plain(content.distill), evaluate, tuple(content.seeds), file)
 
 
 def merged(options: Options, more: Options) -> dict[str, Option]:

@@ -37,11 +37,11 @@ def default_metrics(kind: LabelKind) -> tuple[Metric, ...]:
     raise InputError("the tuple set has no labels", fix="Evaluate on a tuple set with a label column")
 
 
-def parse_metric(text: str, kind: LabelKind) -> Metric:
-    """A metric by its name, in any letter case.
+def find_metric(text: str) -> Metric:
+    """A metric by its name, in any letter case, whatever labels it reads.
 
     Raises:
-        InputError: There is no such metric (the nearest names are given), or it is not defined for these labels.
+        InputError: There is no such metric; the nearest names are given.
     """
     name = ALIASES.get(text.strip().lower(), text.strip().lower())
     found = next((one for one in POINT_METRICS if one.name == name), None) or parse_ranking_metric(text)
@@ -53,6 +53,16 @@ def parse_metric(text: str, kind: LabelKind) -> Metric:
             f"there is no metric '{text}'", expected=f"one of {', '.join(names)} (any number after @)",
             fix=f"Did you mean '{hint}'?" if hint else None,
         )  # fmt: skip
+    return found
+
+
+def parse_metric(text: str, kind: LabelKind) -> Metric:
+    """A metric by its name, for labels of a kind.
+
+    Raises:
+        InputError: There is no such metric (see `find_metric`), or it is not defined for these labels.
+    """
+    found = find_metric(text)
     if kind not in found.kinds:
         right = [one.name for one in default_metrics(kind)]
         raise InputError(f"{found.title} is not defined for {kind} labels", expected=f"such as {', '.join(right)}")
