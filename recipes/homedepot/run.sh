@@ -18,10 +18,11 @@ for student in dipair-tsf de-ffnn dipair-ffnn de-cos cross-encoder; do
   case "$student" in
     cross-encoder) extra+=(--set encoder.layers=3 --batch-size 64) ;;
     de-cos) extra+=(--stages one) ;;
+    *) extra+=(--stage1-pairs "$first") ;;
   esac
   # Scored labelled pairs alone: at small budgets they teach more than mined ones, whose queries' other products are mostly irrelevant.
   pairstill distill --student "$student" --tuples "$work/mined" --scores "$work/scores" --split train --out "$work/$student" \
-    --max-length 64 --pairs "$pairs" --stage1-pairs "$first" --learning-rate 2e-4 "${extra[@]}"
+    --max-length 64 --pairs "$pairs" --learning-rate 2e-4 "${extra[@]}"
 done
 students=()
 for student in dipair-tsf de-ffnn dipair-ffnn de-cos cross-encoder; do students+=(--student "$student=$work/$student"); done

@@ -40,12 +40,15 @@ pairstill scores export --tuples "$work/triples" --split train --scores "$work/t
 distill() { # NAME STUDENT FLAGS...
   local name=$1 student=$2; shift 2
   local extra=()
-  [ "$student" != cross-encoder ] || extra=(--set encoder.layers=3 --max-length 96)
+  case "$student" in
+    cross-encoder) extra=(--set encoder.layers=3 --max-length 96) ;;
+    bert-dot | colbert | tk | prettr) extra=(--stages one) ;;
+  esac
   [ -f "$work/$name/config.json" ] || pairstill distill --student "$student" --tuples "$work/triples" --split train --out "$work/$name" \
-    --loss margin-mse --pairs "$pairs" "${extra[@]}" "$@"
+    --loss margin-mse --metric mrr@10 --pairs "$pairs" "${extra[@]}" "$@"
 }
 students=()
-for student in cross-encoder dipair-tsf de-ffnn; do
+for student in cross-encoder bert-dot colbert tk prettr dipair-tsf de-ffnn; do
   distill "$student-labels" "$student" --hard-weight 1
   distill "$student-t1" "$student" --scores "$work/triples-a"
   distill "$student-t2" "$student" --scores "$work/triples-t2"

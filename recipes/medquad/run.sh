@@ -17,16 +17,16 @@ pairstill annotate --tuples "$work/mined" --teacher "$work/teacher" --split trai
 distill() { # NAME ARCHITECTURE FLAGS...
   local name=$1 architecture=$2; shift 2
   [ -f "$work/$name/config.json" ] || pairstill distill --student "$architecture" --tuples "$work/mined" --scores "$work/scores" \
-    --out "$work/$name" --pairs "$pairs" --stage1-pairs "$first" --batch-size 64 --cluster-rows 32 \
+    --out "$work/$name" --pairs "$pairs" --batch-size 64 --cluster-rows 32 \
     --looks 5 --validation-rows 1500 "$@"
 }
 for student in dipair-tsf dipair-ffnn de-ffnn; do
-  distill "$student" "$student"
+  distill "$student" "$student" --stage1-pairs "$first"
   distill "$student-one-stage" "$student" --stages one
 done
 distill de-cos de-cos --stages one
 # Without the similarity skip, as published: what two stages are worth when a student does not start from the base's cosine.
-distill dipair-tsf-no-skip dipair-tsf --set similarity_skip=false
+distill dipair-tsf-no-skip dipair-tsf --set similarity_skip=false --stage1-pairs "$first"
 distill dipair-tsf-no-skip-one-stage dipair-tsf --set similarity_skip=false --stages one
 # Three layers do not learn this task from as few pairs as the others; see docs/log.md.
 distill cross-encoder cross-encoder --set encoder.layers=4 --pairs $((2 * pairs)) --batch-size 32

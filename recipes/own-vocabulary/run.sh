@@ -13,5 +13,5 @@ sed "s#DATA#$(cd "$data" && pwd)#" "$here/../homedepot/source.yaml" > "$work/sou
   --max-length 64 --texts-per-sequence 2 --sequences "$sequences"
 [ -f "$work/teacher/config.json" ] || pairstill teach --tuples "$work/tuples" --base "$work/base" --out "$work/teacher" --max-length 64 \
   --pairs "$teacher" --learning-rate 3e-4
-pairstill evaluate --tuples "$work/tuples" --split test --split valid --teacher "teacher=$work/teacher" --student "teacher=$work/teacher" \
+pairstill evaluate --tuples "$work/tuples" --split test --split valid --teacher "teacher=$work/teacher" \
   --out "$work/evaluation" --floor-length 64 --title "Own vocabulary, Home Depot"
