@@ -98,3 +98,14 @@ def test_only_what_the_cls_vector_needs_is_counted(base: Path) -> None:
 def test_layers_that_share_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'albert' cannot be cut between two layers"):
         student(tiny_base(tmp_path, "albert"), split=1)
+
+
+def test_a_shape_of_its_own(base: Path) -> None:
+    values = {"split": 1, "encoder": {"base": str(base), "max_lengths": [9, 12], "shape": "2x24x2"}}
+    made = make_student("prettr", parse_config("prettr", values)).eval()
+    assert isinstance(made, PreTTR)
+    assert (made.hidden_size, len(made.upper)) == (24, 1)
+    assert made.score_texts(PAIRS).shape == (3, 1)
+    values["encoder"] = {**values["encoder"], "shape": "2x24x5"}  # type: ignore[dict-item]
+    with pytest.raises(InputError, match="5 attention heads do not divide a width of 24"):
+        make_student("prettr", parse_config("prettr", values))

@@ -15,6 +15,7 @@ from pairstill.students import CrossEncoder
 from pairstill.teachers.annotate import agreement_with_float32, annotate
 from pairstill.teachers.scores import TeacherScores
 from pairstill.tuples import Labels, TupleSet
+from student_cases import build
 from tiny import tiny_tuple_set
 
 IDENTITY = torch.nn.Identity()
@@ -198,3 +199,18 @@ def test_classes_and_two_logits(base: Path, tuple_set: TupleSet, tmp_path: Path)
     two = CrossEncoder.from_sequence_classification(str(base), max_length=14, outputs=2).eval()
     scores = annotate(two, tuple_set, tmp_path / "two", name="tiny", limit=9)
     assert scores.single().shape == (9,)
+
+
+@pytest.mark.parametrize("case", ["bert2dnn", "bert2dnn on one bag", "tk", "colbert, short", "prettr"])
+def test_an_assistants_cuts_are_counted_in_what_its_lengths_count(
+    base: Path, tuple_set: TupleSet, tmp_path: Path, case: str
+) -> None:
+    student = build(base, case)
+    limit = 4 if student.length_unit == "words" else 16
+    student.max_lengths = (limit,) * 2
+    split = [[len(text.split()) for text in tuple_set.texts(field)] for field in (0, 1)]
+    markers = {"tk": 0, "bert2dnn": 0, "colbert": 2, "prettr": 2}[student.name]
+    for field, words in enumerate(split):
+        room = limit - markers + (student.name == "prettr" and field > 0)
+        texts = [*tuple_set.texts(field), "w1 " * room, "w1 " * (room + 1)]
+        assert student.cut(field, texts).tolist() == [one > room for one in [*words, room, room + 1]]

@@ -141,7 +141,7 @@ def annotate(
             shard_rows=shard_rows,
             progress=progress,
         )
-    line = f"teacher scores: {out}   {len(scores):,} rows, {precision}, {scores.manifest.truncated:,} cut at {' and '.join(map(str, scores.manifest.max_lengths))} tokens"
+    line = f"teacher scores: {out}   {len(scores):,} rows, {precision}, {scores.manifest.truncated:,} cut at {' and '.join(map(str, scores.manifest.max_lengths))} {model.length_unit}"
     if precision == "bfloat16":
         tau = agreement_with_float32(model, tuple_set, scores)
         line += f", Kendall's tau with float32 {tau:.4f} on a sample"

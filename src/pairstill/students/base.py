@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -221,6 +222,19 @@ class Student(nn.Module, CrossEncoderInterface):
     def tokenize(self, field: int, texts: Sequence[Any]) -> Inputs:
         """Token ids of texts of one field, special tokens included, cut at the field's maximum length."""
         return tokenize(self.tokenizer, texts, self.max_lengths[field])
+
+    @property
+    def length_unit(self) -> str:
+        """What `max_lengths` counts: `tokens`, or `words`."""
+        return "tokens"
+
+    def cut(self, field: int, texts: Sequence[str]) -> np.ndarray:
+        """`(texts,)` bool, which texts of one field are longer than what is read of them."""
+        # The same tokenizer with room for one token more: what fills it was cut.
+        roomier = copy.copy(self)
+        roomier.max_lengths = tuple(one + 1 for one in self.max_lengths)
+        longer: np.ndarray = roomier.tokenize(field, texts).lengths > self.max_lengths[field]
+        return longer
 
     @property
     def device(self) -> torch.device:

@@ -8,6 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 from torch import Tensor, nn
 
 from pairstill.errors import InputError
@@ -110,6 +111,15 @@ class BERT2DNN(Student):
     def tokenize(self, field: int, texts: Sequence[str]) -> RaggedTokens:
         """Ids of the n-grams of the first words of texts; those outside of the vocabulary are left out."""
         return self.tokenizer.encode(texts, self.max_lengths[field])  # type: ignore[no-any-return]
+
+    @property
+    def length_unit(self) -> str:
+        """Words, whose n-grams are read."""
+        return "words"
+
+    def cut(self, field: int, texts: Sequence[str]) -> np.ndarray:
+        """Which texts have more words than are read."""
+        return self.tokenizer.longer(texts, self.max_lengths[field])  # type: ignore[no-any-return]
 
     def encoder(self, field: int) -> BagEncoder:
         """The encoder of a field."""

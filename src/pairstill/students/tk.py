@@ -107,6 +107,11 @@ class TK(Student):
         }
         return _word_tokenizer(vocabulary)
 
+    @property
+    def length_unit(self) -> str:
+        """Words of a file of word vectors, or word pieces."""
+        return "tokens" if self.config.encoder.word_vectors is None else "words"
+
     def scoring_head(self) -> tuple[KernelHead, None]:
         """The kernels; there is no skip."""
         return self.head, None

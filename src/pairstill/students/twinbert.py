@@ -123,6 +123,11 @@ class TwinBERT(DualEncoder):
         words = asdict(self.config.encoder.tri_letter) if self.config.encoder.tokens == "tri-letter" else None
         return [*super().encoding_settings(field), words, self._is_eight_bit(field)]
 
+    @property
+    def length_unit(self) -> str:
+        """Words with tri-letters, word pieces otherwise."""
+        return "words" if self.config.encoder.tokens == "tri-letter" else "tokens"
+
     def tokenize(self, field: int, texts: Sequence[Any]) -> Inputs:
         """WordPiece ids, or words of tri-letter ids."""
         if isinstance(self.tokenizer, TriLetterTokenizer):

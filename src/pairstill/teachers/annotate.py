@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -149,19 +148,16 @@ class AssistantScorer:
     def __init__(self, teacher: Student, tuple_set: TupleSet, precision: str) -> None:
         teacher.with_precision(precision)
         self.teacher, self.tuple_set, self.precision = teacher.eval(), tuple_set, precision
-        # The same tokenizer with room for one token more: what fills it was cut.
-        self.roomier = copy.copy(teacher)
-        self.roomier.max_lengths = tuple(one + 1 for one in teacher.max_lengths)
 
     def score(self, index: np.ndarray, progress: Callable[[int], None] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Logits `(tuples, outputs)` of `index (tuples, fields)`, and `(tuples,)` which of them had a text that was cut."""
         cut = np.zeros(len(index), dtype=bool)
-        for field, most in enumerate(self.teacher.max_lengths):
-            if self.teacher.kinds[field] != "text":
+        for field, kind in enumerate(self.teacher.kinds):
+            if kind != "text":
                 continue
             items, places = np.unique(index[:, field], return_inverse=True)
             texts = self.tuple_set.texts(field)
-            cut |= (self.roomier.tokenize(field, [texts[item] for item in items]).lengths > most)[places]
+            cut |= self.teacher.cut(field, [texts[item] for item in items])[places]
         tuples = Tuples(index, np.arange(len(index)), None, None, np.zeros(len(index), np.int64))
         step = None if progress is None else (lambda done, total: progress(done * len(index) // max(total, 1)))
         return self.teacher.score_tuples(self.tuple_set, tuples, precision=self.precision, progress=step), cut

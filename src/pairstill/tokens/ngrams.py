@@ -116,6 +116,12 @@ class NGramTokenizer:
         np.cumsum(np.concatenate([counts for _, counts in parts]), out=offsets[1:])
         return RaggedTokens(np.concatenate([ids for ids, _ in parts]), offsets)
 
+    def longer(self, texts: Sequence[str], words: int) -> np.ndarray:
+        """`(texts,)` bool, which texts have more words than so many."""
+        read, more = (_keys(texts, self.settings, self._classes, most)[1] for most in (words, words + 1))
+        longer: np.ndarray = more > read
+        return longer
+
     def get_vocab(self) -> dict[str, int]:
         """Ids by n-gram; empty for hash buckets."""
         return {one: number for number, one in enumerate(self.vocabulary or ())}
