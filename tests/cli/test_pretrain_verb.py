@@ -193,3 +193,45 @@ def refused(arguments: list[object], capsys: pytest.CaptureFixture[str]) -> str:
     said = [one for one in capsys.readouterr().err.splitlines() if one.startswith("error: ")]
     assert len(said) == 1
     return said[0]
+
+
+def test_a_tower_of_tri_letter_words(
+    folder: Path, tuple_set: TupleSet, tmp_path: Path, capsys: pytest.CaptureFixture[str], base: Path
+) -> None:
+    common = [
+        "pretrain", folder / "tuples", "--words", "tri-letter", "--shape", "1x24x2", "--sequences", 640, "--held-out", 0.2, "--looks", 2,
+        "--batch-size", 16, "--learning-rate", 3e-3, "--threads", 1, "--precision", "float32", "--max-length", 6,
+    ]  # fmt: skip
+    made = [*common, "--vocabulary", 50, "--out", tmp_path / "base"]
+    pairstill(*made)
+    said = capsys.readouterr().out
+    assert "are longer than a sequence of 6 words and are cut" in said
+    assert "held-out perplexity among 50 words" in said
+    looks = [json.loads(line) for line in (tmp_path / "base" / "pretraining" / "log.jsonl").read_text().splitlines()]
+    assert [one["sequences"] for one in looks] == [320, 640]
+    pairstill(*made)  # the finished training is loaded
+    assert "--texts-per-sequence has no effect here" in refused([*made, "--texts-per-sequence", 2], capsys)
+    said = refused([*common, "--vocabulary", 6000, "--out", tmp_path / "other"], capsys)
+    assert "6,000 words are to be told apart, and the texts have 60" in said
+
+    distill = [
+        "distill", "--tuples", folder / "tuples", "--scores", folder / "scores", "--student", "twinbert-cos", "--base", tmp_path / "base",
+        "--set", "encoder.tokens=tri-letter", "--set", "pooling=weighted", "--pairs", 32, "--batch-size", 32, "--learning-rate", 1e-9,
+        "--threads", 1, "--precision", "float32", "--average-decay", 0,
+    ]  # fmt: skip
+    pairstill(*distill, "--max-length", 6, "--out", tmp_path / "student")
+    student, weights = load_student(tmp_path / "student"), load_file(tmp_path / "base" / "model.safetensors")
+    own = student.encoders[0].state_dict()
+    for name, tensor in weights.items():
+        torch.testing.assert_close(own[name], tensor, atol=1e-6, rtol=0, msg=name)
+    assert set(own) - set(weights) == {"pool"}
+    more = [*distill, "--out", tmp_path / "none"]
+    assert "the base has read 6. Expected: at most 6" in refused([*more, "--max-length", 7], capsys)
+    assert "encoder.shape asks for random weights" in refused(
+        [*more, "--max-length", 6, "--set", "encoder.shape=tiny"], capsys
+    )
+    plain = [
+        "distill", "--tuples", folder / "tuples", "--scores", folder / "scores", "--student", "de-cos", "--base", tmp_path / "base",
+        "--out", tmp_path / "none",
+    ]  # fmt: skip
+    assert "the base reads words of tri-letters" in refused(plain, capsys)

@@ -25,15 +25,27 @@ def pretrain(
         typer.Option(help="tiny (the default), mini, small, medium, or LAYERSxHIDDENxHEADS such as 3x192x12."),
     ] = None,
     vocabulary: Annotated[
-        int | None, typer.Option(min=1, help=f"Word pieces of an own vocabulary; {VOCABULARY} if left out.")
+        int | None,
+        typer.Option(
+            min=1, help=f"Word pieces of an own vocabulary, or whole words to guess; {VOCABULARY} if left out."
+        ),
     ] = None,
+    words: Annotated[
+        str,
+        typer.Option(help="wordpiece, or tri-letter: a tower for TwinBERT, which guesses --vocabulary whole words."),
+    ] = "wordpiece",
     cased: Annotated[bool, typer.Option("--cased", help="Keep case and accents in an own vocabulary.")] = False,
-    masking: Annotated[str, typer.Option(help="words or tokens: what is masked as a whole.")] = "words",
+    masking: Annotated[
+        str | None, typer.Option(help="words (the default) or tokens: what is masked as a whole.")
+    ] = None,
     mask_share: Annotated[float, typer.Option(help="Share of them that is masked.")] = 0.15,
     max_length: Annotated[int, typer.Option(help="Most tokens of a sequence, and positions of a new model.")] = 128,
     texts_per_sequence: Annotated[
-        int, typer.Option(min=1, help="Texts joined as the texts of a tuple are; 2 suits bases of cross-encoders.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1, help="Texts joined as the texts of a tuple are; 2 suits bases of cross-encoders; 1 if left out."
+        ),
+    ] = None,
     epochs: Annotated[float, typer.Option(help="Passes over the texts.")] = 3.0,
     sequences: Annotated[
         int | None, typer.Option(min=1, help="Sequences presented in all; wins over --epochs.")
@@ -53,14 +65,22 @@ def pretrain(
 ) -> None:
     """Pre-train a BERT by masked language modelling on plain texts; interrupted, the same command resumes."""
     from pairstill.cli.flags import refuse_flags
+    from pairstill.cli.pretrain_words import pretrain_words
     from pairstill.cli.progress import progress_bar
     from pairstill.cli.texts import presented, refuse_other_base, said_texts
     from pairstill.cli.training import resolve_precision
     from pairstill.errors import InputError
     from pairstill.tuples.read_texts import read_texts
 
-    if masking not in ("words", "tokens"):
+    if masking not in (None, "words", "tokens"):
         raise InputError(f"--masking is '{masking}'", expected="words or tokens")
+    if words not in ("wordpiece", "tri-letter"):
+        raise InputError(f"--words is '{words}'", expected="wordpiece or tri-letter")
+    if words == "tri-letter":
+        refuse_flags(
+            {"--base": base, "--cased": cased, "--masking": masking, "--texts-per-sequence": texts_per_sequence},
+            "a tower over tri-letter words reads one text, and masks whole words",
+        )
     if base is not None:
         refuse_flags({"--shape": shape, "--vocabulary": vocabulary, "--cased": cased}, "--base brings its own")
     refuse_other_base(out, WORK)
@@ -85,21 +105,31 @@ def pretrain(
     Shape.parse(size)
     set_threads(threads)
     precision = resolve_precision(precision)
+
+    def settings_for(per_pass: int) -> TrainingSettings:
+        total = presented(epochs, sequences, per_pass)
+        return TrainingSettings(
+            pairs=total, batch_size=batch_size, learning_rate=learning_rate or (5e-4 if base is None else 1e-4), precision=precision,
+            seed=seed, patience=patience, checkpoint_every_s=checkpoint_every_s, evaluate_every=max(batch_size, total // looks),
+        )  # fmt: skip
+
+    if words == "tri-letter":
+        pretrain_words(
+            read.texts, read.blank, out, out / WORK, shape=size, words=vocabulary or VOCABULARY, mask_share=mask_share,
+            max_length=max_length, dropout=dropout, held_out_share=held_out, settings_for=settings_for,
+        )  # fmt: skip
+        return
     if base is None:
         tokenizer = wrap_tokenizer(
             train_wordpiece(read.texts, vocabulary or VOCABULARY, lowercase=not cased), max_length
         )
     else:
         tokenizer = load_tokenizer(base)
-    masks = Masking.of_tokenizer(tokenizer, whole_words=masking == "words", share=mask_share)
+    masks = Masking.of_tokenizer(tokenizer, whole_words=masking != "tokens", share=mask_share)
     batches, held = split_batches(
-        read.texts, tokenizer, max_length, held_out, texts_per_sequence=texts_per_sequence, seed=seed
+        read.texts, tokenizer, max_length, held_out, texts_per_sequence=texts_per_sequence or 1, seed=seed
     )
-    total = presented(epochs, sequences, batches.per_pass)
-    settings = TrainingSettings(
-        pairs=total, batch_size=batch_size, learning_rate=learning_rate or (5e-4 if base is None else 1e-4), precision=precision,
-        seed=seed, patience=patience, checkpoint_every_s=checkpoint_every_s, evaluate_every=max(batch_size, total // looks),
-    )  # fmt: skip
+    settings = settings_for(batches.per_pass)
     torch.manual_seed(seed)
     if base is None:
         model = new_language_model(

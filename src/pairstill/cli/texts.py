@@ -11,6 +11,7 @@ from pairstill.files import refuse_other_artefact
 
 if TYPE_CHECKING:
     from pairstill.training.text_batches import TextBatches
+    from pairstill.training.tri_letter_modelling import WordTexts
 
 
 def refuse_other_base(folder: Path, work: str) -> None:
@@ -40,9 +41,15 @@ def presented(epochs: float, sequences: int | None, per_pass: int) -> int:
     return max(1, round(epochs * per_pass))
 
 
-def said_texts(texts: Sequence[str], blank: int, batches: TextBatches, held: TextBatches) -> str:
+def said_texts(
+    texts: Sequence[str],
+    blank: int,
+    batches: TextBatches | WordTexts,
+    held: TextBatches | WordTexts,
+    unit: str = "tokens",
+) -> str:
     """One line: how many texts there are, how many are held out, and what is not read of them."""
     line = f"texts: {len(texts):,}, {len(held.tokens):,} of them held out"
     line += f"; {blank:,} blank ones left out" if blank else ""
     cut = batches.cut() + held.cut()
-    return line + (f"; {cut:,} are longer than a sequence of {batches.max_length} tokens and are cut" if cut else "")
+    return line + (f"; {cut:,} are longer than a sequence of {batches.max_length} {unit} and are cut" if cut else "")

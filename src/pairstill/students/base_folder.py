@@ -1,4 +1,4 @@
-"""Folders of bases, in the format of `transformers`."""
+"""Folders of bases, in the format of `transformers` where they are of word pieces."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from typing import Any
 from torch import Tensor
 
 from pairstill.files import write_json, write_text
+from pairstill.students.encoders.tri_letter import TriLetterEncoder
+from pairstill.students.encoders.tri_letter_base import FORMAT, FORMAT_VERSION, WEIGHTS
 from pairstill.students.persistence import write_weights
+from pairstill.tokens.tri_letter import TriLetterTokenizer
 from pairstill.tokens.wordpiece import FIRST, MASK, PADDING, SEPARATOR, UNKNOWN
 
 
@@ -31,6 +34,22 @@ def save_base(
     write_text(folder / "README.md", card)
     config = {name: value for name, value in encoder.config.to_dict().items() if name != "_name_or_path"}
     write_json(folder / "config.json", {**config, "architectures": [architecture], "dtype": "float32"})
+
+
+def save_tri_letter_base(folder: Path, encoder: TriLetterEncoder, tokenizer: TriLetterTokenizer, card: str) -> None:
+    """Write a tower over tri-letter words that `--base` of a TwinBERT loads; config.json comes last.
+
+    Args:
+        folder: Made where it is missing.
+        encoder: The tower.
+        tokenizer: Its tri-letters.
+        card: The model card.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(folder)
+    write_weights(folder / WEIGHTS, encoder.state_dict())
+    write_text(folder / "README.md", card)
+    write_json(folder / "config.json", {"format": FORMAT, "version": FORMAT_VERSION, "encoder": encoder.model_config()})
 
 
 def wrap_tokenizer(tokenizer: Any, max_length: int) -> Any:

