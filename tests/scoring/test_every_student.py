@@ -1,0 +1,47 @@
+"""Saved, loaded in other processes, stored, and scored by `pairstill score`, every student scores as its training graph does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from bulk_samples import read_result
+from command_line import works
+from pairstill.training.sources import TupleScorer, token_sources
+from student_cases import CASES, build
+from tiny import tiny_tuple_set
+
+QUICK = ("bert2dnn", "dipair-tsf", "twinbert-res of tri-letters", "tk")
+"""One of each kind of head and of text; all others in the long trials."""
+ROWS = 48
+
+
+@pytest.mark.parametrize("case", [one if one in QUICK else pytest.param(one, marks=pytest.mark.soak) for one in CASES])
+def test_stored_and_scored_in_other_processes(base: Path, tmp_path: Path, case: str) -> None:
+    student = build(base, case)
+    tuple_set = tiny_tuple_set(ROWS, student.field_count)
+    tuple_set.save(tmp_path / "tuples")
+    student.save_pretrained(tmp_path / "student")
+    with torch.no_grad():
+        expected = TupleScorer(student, token_sources(student, tuple_set))(tuple_set.index).numpy()
+
+    pairs = tuple_set.tuples.select(list(tuple_set.field_names))
+    pq.write_table(pairs, tmp_path / "pairs.parquet")
+    stores: list[str] = []
+    for field in tuple_set.field_names:
+        works("encode", "--student", tmp_path / "student", "--tuples", tmp_path / "tuples", "--field", field, "--out", tmp_path / field,
+              "--precision", "float32", "--threads", 1)  # fmt: skip
+        stores += ["--store", f"{field}={tmp_path / field}"]
+    works("score", "--student", tmp_path / "student", *stores, "--pairs", tmp_path / "pairs.parquet", "--precision", "float32",
+          "--workers", 1, "--out", tmp_path / "job")  # fmt: skip
+
+    result = read_result(tmp_path / "job")
+    assert result.select(pairs.column_names).cast(pairs.schema).equals(pairs)
+    columns = ["score"] if student.outputs == 1 else [f"score_{number}" for number in range(student.outputs)]
+    scores = np.stack([result[one].to_numpy() for one in columns], axis=1)
+    assert np.ptp(expected, axis=0).min() > 1e-3, "scores that hardly differ would show nothing"
+    np.testing.assert_allclose(scores, expected, atol=1e-5, rtol=1e-5)
