@@ -82,7 +82,7 @@ def test_a_cell_that_fails_is_said_and_trained_when_given_again(
         ({"grid": {"metric": ["acuracy"]}}, "the cell 'metric acuracy' cannot be run: there is no metric 'acuracy'"),
         (
             {"grid": {"tuples": ["a", "b"]}},
-            "nothing says which one compares the students. Fix: Name it under 'evaluate'",
+            "nothing says which one compares the students. Name it under 'evaluate'",
         ),
         ({"evaluate": {"metric": ["ndgc@10"]}}, "'evaluate' cannot be run: there is no metric 'ndgc@10'"),
         ({"evaluate": {"splits": "test"}}, "'evaluate' cannot be run: No such option: --splits"),
