@@ -32,7 +32,12 @@ EXACT = 1e-5
 
 
 def pairstill(*arguments: object) -> None:
-    subprocess.run([sys.executable, "-m", "pairstill", *map(str, arguments)], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "pairstill", *map(str, arguments)],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 @contextmanager
@@ -79,10 +84,14 @@ def main() -> None:
         texts.append([tuple_set.texts(field)[row] for row in rows])
         ids.append([str(number) for number in range(count)])
         pacsv.write_csv(pa.table({"id": ids[field], "text": texts[field]}), arguments.work / f"{field}.csv")
-    left, right = (one.ravel() for one in np.meshgrid(np.arange(arguments.queries), np.arange(arguments.items), indexing="ij"))
+    left, right = (
+        one.ravel() for one in np.meshgrid(np.arange(arguments.queries), np.arange(arguments.items), indexing="ij")
+    )
     pairs = [(texts[0][i], texts[1][j]) for i, j in zip(left, right, strict=True)]
     names = tuple_set.field_names
-    pq.write_table(pa.table({names[0]: left.astype(str), names[1]: right.astype(str)}), arguments.work / "pairs.parquet")
+    pq.write_table(
+        pa.table({names[0]: left.astype(str), names[1]: right.astype(str)}), arguments.work / "pairs.parquet"
+    )
     student = load_student(arguments.student)
     expected = np.asarray(student.predict(pairs, activation_fn=None if student.outputs > 1 else _raw))
     lists = expected.reshape(arguments.queries, arguments.items)
@@ -96,7 +105,11 @@ def main() -> None:
             "top_10_overlap": float(top_overlap(lists, scores.reshape(lists.shape))),
         }  # fmt: skip
         exact = row["largest_difference"] <= EXACT
-        row["holds"] = exact if precision == "float32" else row["kendall_tau"] >= NEEDED_TAU and row["top_10_overlap"] >= NEEDED_OVERLAP
+        row["holds"] = (
+            exact
+            if precision == "float32"
+            else row["kendall_tau"] >= NEEDED_TAU and row["top_10_overlap"] >= NEEDED_OVERLAP
+        )
         found.append(row)
         print(f"{way:28} {precision:9} difference {row['largest_difference']:.1e}  tau {row['kendall_tau']:.5f}  top-10 {row['top_10_overlap']:.3f}  "
               f"{'holds' if row['holds'] else 'MISSED'}", flush=True)  # fmt: skip
@@ -108,7 +121,9 @@ def main() -> None:
             pairstill("encode", "--student", arguments.student, "--texts", arguments.work / f"{field}.csv", "--id", "id", "--text", "text", "--position",
                       field + 1, "--field", names[field], "--precision", "bfloat16" if dtype == "bfloat16" else "float32", "--dtype", dtype,
                       "--out", folder)  # fmt: skip
-        given = [part for name, folder in zip(names, stores[dtype], strict=False) for part in ("--store", f"{name}={folder}")]
+        given = [
+            part for name, folder in zip(names, stores[dtype], strict=False) for part in ("--store", f"{name}={folder}")
+        ]
         pairstill("score", "--student", arguments.student, *given, "--pairs", arguments.work / "pairs.parquet", "--precision", dtype, "--workers", 1,
                   "--out", arguments.work / f"job-{dtype}")  # fmt: skip
         shards = sorted((arguments.work / f"job-{dtype}").glob("shard-*.parquet"))
