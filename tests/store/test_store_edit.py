@@ -295,10 +295,11 @@ def test_a_commit_that_fails_once_the_manifest_is_replaced_loses_nothing(
         if replaced:
             raise error
 
-    with monkeypatch.context() as patch, pytest.raises(type(error)):
+    with monkeypatch.context() as patch:
         patch.setattr(StoreManifest, "write", write_manifest)
         patch.setattr(failing, fail)
-        editor.commit()
+        with pytest.raises(type(error)):
+            editor.commit()
     editor.__exit__(None, None, None)
     check(RepresentationStore.open(tmp_path / "store", checksums=True), {1: 1, 2: 5, 3: 6})
     # One that fails before drops what it wrote.

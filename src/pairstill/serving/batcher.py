@@ -26,7 +26,7 @@ from pairstill.serving.settings import Limits
 
 logger = logging.getLogger(__name__)
 READ_AGAIN = 0.75
-"""Below this part of a full queue requests are read again, after one was refused."""
+"""From this part of a full queue on, once one was refused, requests are refused unread."""
 
 
 class Work:
@@ -118,7 +118,7 @@ class Batcher:
 
     Attributes:
         admitted_pairs: Of requests that are not answered yet.
-        overloaded: Whether a request was refused and the queue has hardly shrunk since: then others need not be read.
+        overloaded: Whether a request was refused by a queue that was, and is, nearly full: then others need not be read.
     """
 
     def __init__(self, compute: Compute, limits: Limits, observer: Observer) -> None:
@@ -153,7 +153,8 @@ class Batcher:
             ServiceError: 429, there is no room; nobody waits for it.
         """
         if self.admitted_pairs and self.admitted_pairs + pairs > self._limits.queue_pairs:
-            self.overloaded = True
+            # One that is too large for a queue that is half empty says nothing about the next one.
+            self.overloaded = self.admitted_pairs >= READ_AGAIN * self._limits.queue_pairs
             raise queue_full()
         self.admitted_pairs += pairs
         try:

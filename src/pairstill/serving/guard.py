@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import time
@@ -59,6 +60,7 @@ class Guard:
             self._check_host(headers)
             self._check_key(scope, headers)
             if scope["method"] == "POST" and scope["path"] not in NEVER_REFUSED and self._overloaded():
+                await self._discard(receive)
                 raise queue_full()
             if scope["method"] in WITH_BODY:
                 await self._with_body(scope, headers, receive, answer)
@@ -140,6 +142,17 @@ class Guard:
             await self._app(scope, _Replay(bytes(body), receive), send)
         finally:
             self._held_bytes -= held
+
+    async def _discard(self, receive: Receive) -> None:
+        """Let a body come and keep nothing of it, so that the client reads its answer and the connection can be used again."""
+        left = self._settings.limits.body_bytes
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.limits.body_s):
+                more = True
+                while more and left > 0:
+                    message = await receive()
+                    left -= len(message.get("body", b""))
+                    more = message.get("more_body", False)
 
     def _too_large(self) -> ServiceError:
         return ServiceError(
