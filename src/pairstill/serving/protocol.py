@@ -41,12 +41,13 @@ def protocol_of(limits: Limits) -> type[H11Protocol]:
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             if self.conn.their_state is not h11.IDLE:
-                self._head = _stopped(self._head)
+                self._stop_waiting_for_head()
             elif self._head is None:
                 self._wait_for_head()
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._head, self._answer = _stopped(self._head), _stopped(self._answer)
+            self._stop_waiting_for_head()
+            self._stop_waiting_for_reader()
             super().connection_lost(exc)
 
         def pause_writing(self) -> None:
@@ -54,7 +55,7 @@ def protocol_of(limits: Limits) -> type[H11Protocol]:
             self._wait_for_reader()
 
         def resume_writing(self) -> None:
-            self._answer = _stopped(self._answer)
+            self._stop_waiting_for_reader()
             super().resume_writing()
             self._wait_for_reader()
 
@@ -79,6 +80,11 @@ def protocol_of(limits: Limits) -> type[H11Protocol]:
         def _wait_for_head(self) -> None:
             self._head = self.loop.call_later(limits.body_s, self._give_up)
 
+        def _stop_waiting_for_head(self) -> None:
+            if self._head is not None:
+                self._head.cancel()
+                self._head = None
+
         def _give_up(self) -> None:
             if self.conn.their_state is h11.IDLE:
                 self.transport.close()
@@ -86,6 +92,11 @@ def protocol_of(limits: Limits) -> type[H11Protocol]:
         def _wait_for_reader(self) -> None:
             if self._answer is None and self.transport.get_write_buffer_size():
                 self._answer = self.loop.call_later(limits.answer_s, self._break_off)
+
+        def _stop_waiting_for_reader(self) -> None:
+            if self._answer is not None:
+                self._answer.cancel()
+                self._answer = None
 
         def _break_off(self) -> None:
             self._answer = None
@@ -114,8 +125,3 @@ def _closing(app: ASGIApp, connection: h11.Connection) -> ASGIApp:
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     refused = ServiceError(503, "too many connections are open", retry_after_s=1, fix="Ask again later", close=True)
     await refused.response()(scope, receive, send)
-
-
-def _stopped(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()

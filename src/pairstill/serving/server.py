@@ -92,7 +92,7 @@ class _Server(uvicorn.Server):
 
     async def _open_again(self) -> None:
         try:
-            await self._application.editing.swap({})
+            await self._application.editing.swap({}, patient=True)
         except PairstillError as error:
             logger.error("nothing was opened again: %s", error)
 
