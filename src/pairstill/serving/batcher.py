@@ -12,7 +12,6 @@ import contextlib
 import logging
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import numpy as np
 
 from pairstill.errors import PairstillError
 from pairstill.serving.errors import ServiceError
+from pairstill.serving.failures import log_failure
 from pairstill.serving.settings import Limits
 
 logger = logging.getLogger(__name__)
@@ -248,7 +248,7 @@ class Batcher:
                     self._compute_batch([one])
                 return
             if not isinstance(error, PairstillError):
-                _log_failure(error)
+                log_failure(logger, "a batch failed", error)
             batch[0][0].failed = error
         took = time.monotonic() - began
         self._observer.batch(len(pieces), sum(piece.cost for piece in pieces), stage_s)
@@ -297,9 +297,3 @@ def _too_late() -> ServiceError:
     return ServiceError(
         503, "the time allowed for an answer passed", retry_after_s=1, fix="Ask again later, or for fewer documents"
     )
-
-
-def _log_failure(error: Exception) -> None:
-    """Where it happened; not the message, which may hold a client's text."""
-    frames = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))
-    logger.error("a batch failed with %s\n%s", type(error).__name__, frames)
