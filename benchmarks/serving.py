@@ -1,6 +1,7 @@
 """A running `pairstill serve` under load: percentiles of what a client waits, closed and open loop, beside its rivals.
 
-The client speaks plain HTTP over kept connections, is pinned to one core, and reads and checks every answer. In a closed
+The client speaks plain HTTP over kept connections, is pinned to one core, reads every answer, and checks all of them once the
+clock has stopped: as many results as were asked for, finite numbers, the best first. Any wrong answer ends it with exit code 1. In a closed
 loop every connection sends its next request when it has its answer; in an open loop requests are due at random times
 (Poisson) at half the rate that the closed loop of four reached, and a wait counts from when a request was due.
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import itertools
 import json
 import os
 import queue
@@ -22,13 +24,20 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
+
 from pairstill import __version__
 from pairstill.files import write_json
 from pairstill.machine import describe
+
+CLIENTS = 32
+"""Connections of the open loop."""
 
 
 class Connection:
@@ -50,44 +59,86 @@ def percentiles(waits_s: Sequence[float]) -> dict[str, float]:
     return {name: round(1000 * wait, 2) for name, wait in {**at, "worst_ms": ordered[-1]}.items()}
 
 
-def summary(waits: Sequence[float], statuses: Sequence[int], took_s: float) -> dict[str, Any]:
-    good = [wait for wait, status in zip(waits, statuses, strict=True) if status == 200]
+@dataclass(frozen=True)
+class Answer:
+    """What came back for a request, and after how long; status 0 where nothing did."""
+
+    number: int
+    wait_s: float
+    status: int
+    body: bytes
+
+
+def fault(request: dict[str, Any], answer: bytes) -> str | None:
+    """What is wrong with a body that was answered 200; None where nothing is."""
+    try:
+        found = json.loads(answer)
+    except ValueError as error:
+        return f"no JSON: {error}"
+    if "tuples" in request:
+        asked, numbers = len(request["tuples"]), found.get("scores", [])
+    elif "texts" in request:
+        asked, numbers = len(request["texts"]), found.get("lengths", [])
+        if [len(one) for one in found.get("vectors", [])] != numbers:
+            return "vectors of other lengths"
+    else:
+        most = len(request["documents"]) if "documents" in request else found.get("candidates", 0)
+        asked = min(request.get("top_k") or (most if "documents" in request else 10), most)
+        numbers = [one["logit"] for one in found.get("results", []) if one["logit"] is not None]
+        if any(one < other for one, other in itertools.pairwise(numbers)):
+            return "the best is not first"
+        numbers += [one["similarity"] for one in found.get("results", []) if one["logit"] is None]
+    if len(numbers) != asked:
+        return f"{len(numbers)} results, {asked} were asked for"
+    return None if np.isfinite(np.array(numbers, float)).all() else "a number is not finite"
+
+
+def summary(bodies: Sequence[bytes], answers: Sequence[Answer], took_s: float) -> dict[str, Any]:
+    requests = [json.loads(one) for one in bodies]
+    statuses = [one.status for one in answers]
+    good = [one for one in answers if one.status == 200]
+    faults = [said for one in good if (said := fault(requests[one.number % len(requests)], one.body))]
     counted = {str(status): statuses.count(status) for status in sorted(set(statuses))}
-    found = {"requests": len(waits), "statuses": counted, "requests_per_s": round(len(good) / took_s, 2)}
-    return {**found, **(percentiles(good) if good else {})}
+    found = {"requests": len(answers), "statuses": counted, "requests_per_s": round(len(good) / took_s, 2)}
+    if faults:
+        found |= {"wrong_answers": len(faults), "such_as": faults[0]}
+    return {**found, **(percentiles([one.wait_s for one in good]) if good else {})}
+
+
+def ask(connection: Connection, path: str, body: bytes) -> tuple[int, bytes]:
+    """Status and body; status 0, and a new connection for the next one, where none came."""
+    try:
+        return connection.send(path, body)
+    except (OSError, http.client.HTTPException):
+        connection.connection.close()
+        return 0, b""
 
 
 def closed_loop(
     url: str, path: str, bodies: Sequence[bytes], concurrency: int, requests: int, seconds: float, timeout_s: float
 ) -> dict[str, Any]:
     """Every connection sends its next request when it has its answer."""
-    waits: list[float] = []
-    statuses: list[int] = []
     numbers = iter(range(requests))
     lock = threading.Lock()
     end = time.perf_counter() + seconds
 
-    def client() -> None:
-        connection = Connection(url, timeout_s)
+    def client(_: int) -> list[Answer]:
+        connection, answers = Connection(url, timeout_s), []
         while time.perf_counter() < end:
             with lock:
                 number = next(numbers, None)
             if number is None:
-                return
+                break
             began = time.perf_counter()
-            status, _ = connection.send(path, bodies[number % len(bodies)])
-            wait = time.perf_counter() - began
-            with lock:
-                waits.append(wait)
-                statuses.append(status)
+            status, body = ask(connection, path, bodies[number % len(bodies)])
+            answers.append(Answer(number, time.perf_counter() - began, status, body))
+        return answers
 
     began = time.perf_counter()
-    threads = [threading.Thread(target=client) for _ in range(concurrency)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return {"concurrency": concurrency, **summary(waits, statuses, time.perf_counter() - began)}
+    with ThreadPoolExecutor(concurrency) as threads:
+        answers = [one for found in threads.map(client, range(concurrency)) for one in found]
+    took_s = time.perf_counter() - began
+    return {"concurrency": concurrency, **summary(bodies, answers, took_s)}
 
 
 def open_loop(
@@ -96,36 +147,27 @@ def open_loop(
     """Requests are due at random times whatever the server does."""
     random_times = random.Random(0)
     due: queue.Queue[tuple[float, int] | None] = queue.Queue()
-    waits: list[float] = []
-    statuses: list[int] = []
-    lock = threading.Lock()
 
-    def client() -> None:
-        connection = Connection(url, timeout_s)
+    def client(_: int) -> list[Answer]:
+        connection, answers = Connection(url, timeout_s), []
         while (one := due.get()) is not None:
             when, number = one
-            try:
-                status, _ = connection.send(path, bodies[number % len(bodies)])
-            except OSError:
-                status, connection = 0, Connection(url, timeout_s)
-            with lock:
-                waits.append(time.perf_counter() - when)
-                statuses.append(status)
+            status, body = ask(connection, path, bodies[number % len(bodies)])
+            answers.append(Answer(number, time.perf_counter() - when, status, body))
+        return answers
 
-    threads = [threading.Thread(target=client) for _ in range(32)]
-    for thread in threads:
-        thread.start()
-    began = time.perf_counter()
-    when = began
-    for number in range(min(requests, max(int(rate * seconds), 1))):
-        when += random_times.expovariate(rate)
-        time.sleep(max(when - time.perf_counter(), 0))
-        due.put((when, number))
-    for _ in threads:
-        due.put(None)
-    for thread in threads:
-        thread.join()
-    return {"rate": round(rate, 2), **summary(waits, statuses, time.perf_counter() - began)}
+    with ThreadPoolExecutor(CLIENTS) as threads:
+        running = [threads.submit(client, number) for number in range(CLIENTS)]
+        began = when = time.perf_counter()
+        for number in range(min(requests, max(int(rate * seconds), 1))):
+            when += random_times.expovariate(rate)
+            time.sleep(max(when - time.perf_counter(), 0))
+            due.put((when, number))
+        for _ in running:
+            due.put(None)
+        answers = [one for future in running for one in future.result()]
+        took_s = time.perf_counter() - began
+    return {"rate": round(rate, 2), **summary(bodies, answers, took_s)}
 
 
 def resident_bytes(process: int) -> int:
@@ -196,6 +238,10 @@ def main() -> None:
         print("cross-encoder", json.dumps(results["cross_encoder"]), flush=True)
     write_json(settings.out, results)
     print(f"results: {settings.out}")
+    if any(
+        "wrong_answers" in run for one in results["scenarios"].values() for run in one.values() if isinstance(run, dict)
+    ):
+        raise SystemExit("some answers were wrong")
 
 
 if __name__ == "__main__":

@@ -67,6 +67,14 @@ class ArtefactError(InputError):
     """A file or folder that Pairstill wrote is damaged, of an unknown version, or does not belong to the other one."""
 
 
+class LockedError(ArtefactError):
+    """Another process, or another part of this one, writes to a folder."""
+
+
+class UnavailableError(InputError):
+    """What is asked for is right and cannot be done now: a disk is full, or a store or database is closed or busy."""
+
+
 class MissingExtraError(PairstillError):
     """An optional dependency is not installed.
 

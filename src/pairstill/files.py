@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from pairstill.errors import ArtefactError, InputError
+from pairstill.errors import ArtefactError, InputError, LockedError, UnavailableError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,7 +27,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
     """Be the only writer of a folder; the lock is the process's, a killed one leaves none behind.
 
     Raises:
-        ArtefactError: Another process writes to it.
+        LockedError: Another process writes to it.
     """
     import fcntl
 
@@ -35,7 +35,7 @@ def locked_folder(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ArtefactError(
+            raise LockedError(
                 "another process works in this folder", file=folder, fix="Wait for it to end, or choose another folder"
             ) from None
         yield
@@ -57,7 +57,7 @@ def write_atomic(path: Path) -> Iterator[IO[bytes]]:
     A reader, or a process that was killed at any moment, sees the old file or the whole new one.
 
     Raises:
-        InputError: The disk is full, or a quota or limit of file sizes is reached.
+        UnavailableError: The disk is full, or a quota or limit of file sizes is reached.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -73,7 +73,7 @@ def write_atomic(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
         if error.errno in NO_ROOM:
-            raise InputError(
+            raise UnavailableError(
                 f"the file cannot be written: {os.strerror(error.errno or 0)}", file=path,
                 fix="Make room and run the same command again; what was finished is kept",
             ) from None  # fmt: skip

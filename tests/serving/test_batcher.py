@@ -140,9 +140,13 @@ def test_a_full_queue_refuses_at_once_and_has_room_again() -> None:
             assert refused.value.status_code == 429
             assert refused.value.headers is not None
             assert refused.value.headers["Retry-After"] == "1"
-            assert batcher.overloaded
+            # There is room for smaller ones: they are to be read.
+            assert not batcher.overloaded
             with batcher.admitted(30):
                 assert batcher.admitted_pairs == 100
+                with pytest.raises(ServiceError), batcher.admitted(1):
+                    pass
+                assert batcher.overloaded
         assert not batcher.overloaded
         with batcher.admitted(1000):  # alone, it is served however large it is
             pass

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairstill.errors import ArtefactError, InputError
-from pairstill.files import MANIFEST
+from pairstill.files import MANIFEST, locked_folder
 from pairstill.retrieval import ApproximateIndex, IndexSettings, StoredVectors, build_index
 from pairstill.serving.index_upkeep import IndexUpkeep
 from pairstill.serving.items import ItemStore
@@ -175,6 +175,34 @@ def test_an_index_that_is_far_behind_is_built_anew(folder: Path, monkeypatch: py
     again = opened(folder)
     assert names(again, 10) == plain(expected, 10)
     again.close()
+
+
+def test_an_index_that_another_builds_is_built_afterwards(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a swap, when the stores that were served before are closed while they build theirs."""
+    monkeypatch.setattr(IndexUpkeep.__init__, "__kwdefaults__", {"least_behind": 2, "share_behind": 0.0})
+    monkeypatch.setattr("pairstill.serving.index_upkeep.LOCKED_S", 0.02)
+    tried = 0
+
+    def build(*values: object, **options: object) -> ApproximateIndex:
+        nonlocal tried
+        tried += 1
+        return build_index(*values, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("pairstill.serving.index_upkeep.build_index", build)
+    items = opened(folder)
+    with locked_folder(folder / "index"):
+        items.put([(f"a{number}", f"first {number}") for number in range(4)])
+        wait_for(lambda: tried > 2)
+        assert items.snapshot().uncovered == 4
+    wait_for(lambda: items.snapshot().uncovered == 0)
+    with locked_folder(folder / "index"):
+        items.put([(f"b{number}", f"second {number}") for number in range(4)])
+        before = tried
+        wait_for(lambda: tried > before)
+        items.close()  # gives up at once
+        assert items._index is not None
+        assert items._index._thread is not None
+        assert not items._index._thread.is_alive()
 
 
 def test_edits_while_an_index_is_built_are_not_lost(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -254,7 +254,7 @@ def test_announced_changes_are_made_when_a_store_is_opened(tmp_path: Path) -> No
     assert found["b"][1] == "kept"
     assert not {"c", "i9"} & set(found)
     assert items._texts is not None
-    assert items._texts.open_of(items._key) == []
+    assert items._texts.open_of(items.key) == []
     items.close()
 
 
@@ -286,7 +286,7 @@ def test_two_stores_of_the_same_items_agree_after_a_kill_between_them(tmp_path: 
         assert snapshot.texts(snapshot.find(["a"])) == ["new a"]
     check = search.snapshot().gather(search.snapshot().find(["a"])).vectors[0, 0]
     np.testing.assert_allclose(check, vector_of("new a"), rtol=1e-6)
-    assert texts.open_of(search._key) == [] == texts.open_of(rank._key)
+    assert texts.open_of(search.key) == [] == texts.open_of(rank.key)
     for one in (rank, search):
         one.close()
 

@@ -24,11 +24,11 @@ def test_acknowledged_items_outlive_kills(base: Path, tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
     shop: Shop = open_shop(tmp_path / "shop", base)
     store = tmp_path / "items"
-    shutil.copytree(shop.folder / "dipair-items", store)
+    shutil.copytree(shop.folder / "ranker-items", store)
     shutil.copy(shop.folder / "texts.parquet", tmp_path / "texts.parquet")
     arguments = [
         "--student",
-        str(shop.folder / "dipair"),
+        str(shop.folder / "ranker"),
         "--store",
         f"2={store}",
         "--texts",

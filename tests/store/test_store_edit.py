@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pairstill.errors import ArtefactError, InputError
 from pairstill.representation import Representation
 from pairstill.store import RepresentationStore, StoreEditor, StoreWriter, compact, content_hashes, update_store
+from pairstill.store.manifest import StoreManifest
 from store_samples import make, write
 
 TOKENS = 3
@@ -271,6 +272,43 @@ def test_what_a_killed_editor_left_is_removed_and_nothing_else(tmp_path: Path) -
         assert [name for name in left if (tmp_path / name).exists()] == []
         assert [name for name in mine if not (tmp_path / name).exists()] == []
     check(RepresentationStore.open(tmp_path), {"a": 1, "b": 2})
+
+
+@pytest.mark.parametrize("failing", ["pairstill.store.edit.RepresentationStore.open", "pairstill.files.sync_folder"])
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), KeyboardInterrupt()])
+def test_a_commit_that_fails_once_the_manifest_is_replaced_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failing: str, error: BaseException
+) -> None:
+    before = {1: 1, 2: 2}
+    write(tmp_path / "store", items(list(before.values()), "fixed"), ids=list(before))
+    editor = StoreEditor(tmp_path / "store").__enter__()
+    editor.put(items([5, 6], "fixed"), [2, 3])
+    written = StoreManifest.write
+    replaced = False
+
+    def write_manifest(manifest: StoreManifest, folder: Path) -> None:
+        nonlocal replaced
+        replaced = True
+        written(manifest, folder)
+
+    def fail(*_: Any, **__: Any) -> None:
+        if replaced:
+            raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StoreManifest, "write", write_manifest)
+        patch.setattr(failing, fail)
+        with pytest.raises(type(error)):
+            editor.commit()
+    editor.__exit__(None, None, None)
+    check(RepresentationStore.open(tmp_path / "store", checksums=True), {1: 1, 2: 5, 3: 6})
+    # One that fails before drops what it wrote.
+    files = set((tmp_path / "store").iterdir())
+    with StoreEditor(tmp_path / "store") as editor:
+        editor.put(items([7], "fixed"), [9])
+        editor._buffer.flush()
+        assert set((tmp_path / "store").iterdir()) > files
+    assert set((tmp_path / "store").iterdir()) == files
 
 
 def test_a_reader_that_meets_a_compaction_opens_the_new_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -58,6 +58,7 @@ def serve(
         float, typer.Option(help="MiB of a request's body; all bodies together have 16 times as many.")
     ] = 4.0,
     body_s: Annotated[float, typer.Option(help="Seconds in which a request must have arrived.")] = 10.0,
+    answer_s: Annotated[float, typer.Option(help="Seconds in which a client must have read its answer.")] = 30.0,
     connections: Annotated[int, typer.Option(help="Open at a time.")] = 1000,
     query_cache_mib: Annotated[float, typer.Option(help="MiB of encodings of queries to keep; 0 keeps none.")] = 16.0,
     drain_s: Annotated[
@@ -94,7 +95,7 @@ def serve(
         open_to_all=no_auth, drain_s=drain_s, query_cache_bytes=int(query_cache_mib * mib),
         limits=Limits(
             body_bytes=int(body_mib * mib), body_bytes_in_all=16 * int(body_mib * mib), body_s=body_s,
-            documents=max_documents, characters=max_characters, candidates=max_candidates, timeout_s=timeout_s,
+            answer_s=answer_s,            documents=max_documents, characters=max_characters, candidates=max_candidates, timeout_s=timeout_s,
             queue_pairs=queue_pairs, batch_pairs=batch_pairs, batch_wait_ms=batch_wait_ms, connections=connections,
         ),
     )  # fmt: skip

@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from pairstill import __version__
@@ -50,15 +51,23 @@ class Application:
             title="Pairstill", version=__version__, docs_url=None, redoc_url=None, lifespan=self._lifespan,
             description="Scores of tuples of texts, ranked documents and search, on a CPU.", redirect_slashes=False,
         )  # fmt: skip
-        for router in (
+        routers = (
             _scoring(self.service), _items(self.editing), _administration(self.service, self.editing),
             _state(self.service), cohere_router(self.service), text_embeddings_inference_router(self.service), page_router(),
-        ):  # fmt: skip
+        )  # fmt: skip
+        for router in routers:
             api.include_router(router)
         for kind in (ServiceError, RequestValidationError, PairstillError, HTTPException, Exception):
             api.add_exception_handler(kind, _on_error)
         batcher = self.service.batcher
-        self._app = Guard(api, settings, self.service.metrics, OPEN_PATHS, lambda: batcher.overloaded)
+
+        def route_of(scope: Scope) -> str:
+            routes = (route for router in routers for route in router.routes)
+            return getattr(
+                next((one for one in routes if one.matches(scope)[0] is not Match.NONE), None), "path", "unknown"
+            )
+
+        self._app = Guard(api, settings, self.service.metrics, OPEN_PATHS, lambda: batcher.overloaded, route_of)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,11 +21,12 @@ import numpy as np
 
 from pairstill.errors import PairstillError
 from pairstill.serving.errors import ServiceError
+from pairstill.serving.failures import log_failure
 from pairstill.serving.settings import Limits
 
 logger = logging.getLogger(__name__)
 READ_AGAIN = 0.75
-"""Below this part of a full queue requests are read again, after one was refused."""
+"""From this part of a full queue on, once one was refused, requests are refused unread."""
 
 
 class Work:
@@ -118,7 +118,7 @@ class Batcher:
 
     Attributes:
         admitted_pairs: Of requests that are not answered yet.
-        overloaded: Whether a request was refused and the queue has hardly shrunk since: then others need not be read.
+        overloaded: Whether a request was refused by a queue that was, and is, nearly full: then others need not be read.
     """
 
     def __init__(self, compute: Compute, limits: Limits, observer: Observer) -> None:
@@ -153,7 +153,8 @@ class Batcher:
             ServiceError: 429, there is no room; nobody waits for it.
         """
         if self.admitted_pairs and self.admitted_pairs + pairs > self._limits.queue_pairs:
-            self.overloaded = True
+            # One that is too large for a queue that is half empty says nothing about the next one.
+            self.overloaded = self.admitted_pairs >= READ_AGAIN * self._limits.queue_pairs
             raise queue_full()
         self.admitted_pairs += pairs
         try:
@@ -247,7 +248,7 @@ class Batcher:
                     self._compute_batch([one])
                 return
             if not isinstance(error, PairstillError):
-                _log_failure(error)
+                log_failure(logger, "a batch failed", error)
             batch[0][0].failed = error
         took = time.monotonic() - began
         self._observer.batch(len(pieces), sum(piece.cost for piece in pieces), stage_s)
@@ -296,9 +297,3 @@ def _too_late() -> ServiceError:
     return ServiceError(
         503, "the time allowed for an answer passed", retry_after_s=1, fix="Ask again later, or for fewer documents"
     )
-
-
-def _log_failure(error: Exception) -> None:
-    """Where it happened; not the message, which may hold a client's text."""
-    frames = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))
-    logger.error("a batch failed with %s\n%s", type(error).__name__, frames)

@@ -85,8 +85,12 @@ class Editing:
         (text,) = await asyncio.to_thread(snapshot.texts, rows)
         return {"id": name, "text": text, "generation": snapshot.generation}
 
-    async def swap(self, changes: Mapping[str, str | None]) -> None:
+    async def swap(self, changes: Mapping[str, str | None], *, patient: bool = False) -> None:
         """Open other folders beside, or all of them again, then serve them; requests that have begun keep the old ones.
+
+        Args:
+            changes: See `changed_sources`.
+            patient: Whether to wait for its turn however long that takes: nobody waits for the answer.
 
         Raises:
             PairstillError: Something does not fit or cannot be opened; everything stays as it was.
@@ -102,9 +106,9 @@ class Editing:
                 raise ArtefactError(
                     f"a folder cannot be opened: {type(error).__name__}", fix="Check the names"
                 ) from None
-            old.close_stores()
+            old.close_stores(service.version)
 
-        await self._change(swap)
+        await self._change(swap, patient=patient)
 
     def _stores(self) -> list[ItemStore]:
         stores = self._service.version.item_stores
@@ -112,19 +116,23 @@ class Editing:
             raise ServiceError(409, "this service has no store", fix="Start it with --store 2=FOLDER")
         return stores
 
-    async def _change(self, change: Callable[[], Result]) -> Result:
+    async def _change(self, change: Callable[[], Result], *, patient: bool = False) -> Result:
+        """Have a change made in its turn; one that is not begun in time is not made.
+
+        Raises:
+            ServiceError: 429, too many wait, or 503, the time passed; never where it is `patient`.
+        """
+        if patient:
+            return await asyncio.wrap_future(self._thread.submit(change))
         if self._waiting >= WAITING:
             raise ServiceError(429, "too many changes are waiting", retry_after_s=1, fix="Ask again later")
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._service.settings.limits.timeout_s
-
-        def run() -> Result:
-            if loop.time() >= deadline:
-                raise ServiceError(503, "the time allowed for a change passed", retry_after_s=1, fix="Ask again later")
-            return change()
-
         self._waiting += 1
         try:
-            return await loop.run_in_executor(self._thread, run)
+            job = self._thread.submit(change)
+            made = asyncio.wrap_future(job)
+            done, _ = await asyncio.wait([made], timeout=self._service.settings.limits.timeout_s)
+            if not done and job.cancel():
+                raise ServiceError(503, "the time allowed for a change passed", retry_after_s=1, fix="Ask again later")
+            return await made
         finally:
             self._waiting -= 1

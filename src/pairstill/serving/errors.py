@@ -9,9 +9,11 @@ from fastapi import HTTPException
 from fastapi.exceptions import RequestValidationError
 from starlette.responses import JSONResponse
 
-from pairstill.errors import ArtefactError, PairstillError
+from pairstill.errors import ArtefactError, PairstillError, UnavailableError
 
 NAMES_SHOWN, CHARACTERS_SHOWN = 10, 100
+RETRY_AFTER_S = 10
+"""Seconds after which a full disk may have room again."""
 
 
 class ServiceError(HTTPException):
@@ -81,11 +83,11 @@ def from_validation(error: RequestValidationError) -> JSONResponse:
 
 
 def from_library(error: PairstillError) -> JSONResponse:
-    """What the library refused: 409 where a folder does not fit, 422 for everything else."""
-    status = 409 if isinstance(error, ArtefactError) else 422
-    return error_response(
-        status, str(error), None, getattr(error, "expected", None), getattr(error, "fix", None)
-    )  # fmt: skip
+    """What the library refused: 503 what it may do later, 409 where a folder does not fit, 422 for everything else."""
+    expected, fix = getattr(error, "expected", None), getattr(error, "fix", None)
+    if isinstance(error, UnavailableError):
+        return error_response(503, str(error), None, expected, fix, {"Retry-After": str(RETRY_AFTER_S)})
+    return error_response(409 if isinstance(error, ArtefactError) else 422, str(error), None, expected, fix)
 
 
 def unknown_ids(ids: Sequence[str], field: str) -> ServiceError:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import logging
 import time
-import traceback
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pairstill.serving.batcher import queue_full
 from pairstill.serving.errors import ServiceError, error_response
+from pairstill.serving.failures import log_failure
 from pairstill.serving.observability import Metrics
 from pairstill.serving.settings import ServeSettings, is_loopback
 
@@ -31,6 +32,7 @@ class Guard:
         metrics: Told of every answer.
         open_paths: That need no key.
         overloaded: Whether questions are refused before they are read, which costs less than to read and refuse them.
+        route_of: The pattern of the route that a request would have come to, for those that are refused before it.
     """
 
     def __init__(
@@ -40,9 +42,10 @@ class Guard:
         metrics: Metrics,
         open_paths: Collection[str],
         overloaded: Callable[[], bool],
+        route_of: Callable[[Scope], str],
     ) -> None:
         self._app, self._settings, self._metrics, self._open = app, settings, metrics, frozenset(open_paths)
-        self._overloaded = overloaded
+        self._overloaded, self._route_of = overloaded, route_of
         self._held_bytes = 0
         # Without a key, a page from elsewhere whose name was pointed at this machine must not reach the service.
         self._local_names_only = settings.api_key is None and is_loopback(settings.host)
@@ -59,6 +62,7 @@ class Guard:
             self._check_host(headers)
             self._check_key(scope, headers)
             if scope["method"] == "POST" and scope["path"] not in NEVER_REFUSED and self._overloaded():
+                await self._discard(receive)
                 raise queue_full()
             if scope["method"] in WITH_BODY:
                 await self._with_body(scope, headers, receive, answer)
@@ -68,13 +72,11 @@ class Guard:
             if answer.status is None:
                 await error.response()(scope, receive, answer)
         except Exception as error:
-            # Where, and not the message, which may hold a client's text.
-            frames = "".join(traceback.format_list(traceback.extract_tb(error.__traceback__)))
-            logger.error("a request failed with %s\n%s", type(error).__name__, frames)
+            log_failure(logger, "a request failed", error)
             if answer.status is None:
                 await error_response(500, "the service failed", fix="See its log")(scope, receive, answer)
         finally:
-            route = getattr(scope.get("route"), "path", "unknown")
+            route = getattr(scope.get("route"), "path", None) or self._route_of(scope)
             self._metrics.answered(route, scope["method"], answer.status or 499, time.perf_counter() - began)
 
     def _check_host(self, headers: dict[bytes, bytes]) -> None:
@@ -140,6 +142,17 @@ class Guard:
             await self._app(scope, _Replay(bytes(body), receive), send)
         finally:
             self._held_bytes -= held
+
+    async def _discard(self, receive: Receive) -> None:
+        """Let a body come and keep nothing of it, so that the client reads its answer and the connection can be used again."""
+        left = self._settings.limits.body_bytes
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.limits.body_s):
+                more = True
+                while more and left > 0:
+                    message = await receive()
+                    left -= len(message.get("body", b""))
+                    more = message.get("more_body", False)
 
     def _too_large(self) -> ServiceError:
         return ServiceError(

@@ -11,11 +11,12 @@ from typing import Protocol
 
 import numpy as np
 
-from pairstill.errors import ArtefactError
+from pairstill.errors import ArtefactError, LockedError
 from pairstill.files import MANIFEST
 from pairstill.retrieval.approximate import (
     FILE,
     ApproximateIndex,
+    IndexManifest,
     IndexSettings,
     build_index,
     import_faiss,
@@ -23,6 +24,7 @@ from pairstill.retrieval.approximate import (
     state_of,
 )
 from pairstill.retrieval.vectors import Metric, StoredVectors
+from pairstill.serving.failures import log_failure
 from pairstill.serving.search import Coverage, Covered
 from pairstill.serving.snapshot import ItemSnapshot
 from pairstill.store.manifest import StoreManifest
@@ -33,6 +35,8 @@ MOST_FRESH, SHARE_FRESH = 65_536, 0.25
 """An index that lacks more than this, and this share, when it is opened is not used: what it lacks is held in memory."""
 NICENESS = 10
 STOP_S = 5.0
+LOCKED_S = 1.0
+"""After how many seconds a locked index is tried again."""
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +74,7 @@ class IndexUpkeep:
         self._thread: threading.Thread | None = None
         # What the index that is being built covers of the items as they are now.
         self._building: Coverage | None = None
-        self._stopped = self._failed = False
+        self._stopped, self._failed = threading.Event(), False
 
     def open(self, vectors: StoredVectors) -> Covered | None:
         """The index as far as it reaches; None where it does not, or was being replaced when the process was killed.
@@ -106,7 +110,13 @@ class IndexUpkeep:
     def build_if_behind(self, items: Indexed) -> None:
         """Begin to build the index anew where it is too far behind; the caller holds `editing`."""
         search = items.snapshot().item_search
-        if search is None or self._building is not None or self._stopped or self._failed or len(search.vectors) < 2:
+        if (
+            search is None
+            or self._building is not None
+            or self._stopped.is_set()
+            or self._failed
+            or len(search.vectors) < 2
+        ):
             return
         if search.covered is not None:
             least = max(self._least, self._share * search.covered.coverage.items)
@@ -124,7 +134,7 @@ class IndexUpkeep:
 
     def stop(self) -> None:
         """Give up what is being built; what it would replace stays."""
-        self._stopped = True
+        self._stopped.set()
         if self._thread is not None:
             self._thread.join(STOP_S)
 
@@ -135,7 +145,7 @@ class IndexUpkeep:
             import_faiss().omp_set_num_threads(1)
             with contextlib.suppress(OSError, AttributeError):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-            manifest = build_index(vectors, self.folder, self._settings, progress=self._check, state=state).manifest
+            manifest = self._built(vectors, state)
             # Mapped, it costs no memory of our own.
             index = ApproximateIndex.read(self.folder, manifest, checksum=False)
             with items.editing:
@@ -147,17 +157,30 @@ class IndexUpkeep:
             logger.info("%s: %d items, recall@%d %.3f", self.folder, len(vectors), recall.depth, recall.value)
         except _StoppedError:
             logger.info("%s: building was given up", self.folder)
-        except Exception:
+        except Exception as error:
             self._failed = True
-            logger.exception("the index %s was not built; it is not tried again before a restart", self.folder)
+            log_failure(logger, f"the index {self.folder} was not built; it is not tried again before a restart", error)
         finally:
             with items.editing:
                 self._building = None
                 if covered is not None:
                     self.build_if_behind(items)
 
+    def _built(self, vectors: StoredVectors, state: str) -> IndexManifest:
+        """The index, built as soon as nobody else builds it, such as what was served before a swap and is about to end."""
+        waits = False
+        while True:
+            try:
+                return build_index(vectors, self.folder, self._settings, progress=self._check, state=state).manifest
+            except LockedError:
+                if not waits:
+                    logger.info("the index %s is being written; it is built afterwards", self.folder)
+                waits = True
+                if self._stopped.wait(LOCKED_S):
+                    raise _StoppedError from None
+
     def _check(self, done: int, total: int) -> None:
-        if self._stopped:
+        if self._stopped.is_set():
             raise _StoppedError
 
 

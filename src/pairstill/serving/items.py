@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pairstill.errors import InputError
+from pairstill.errors import InputError, PairstillError, UnavailableError
 from pairstill.representation import Representation
 from pairstill.retrieval.vectors import StoredVectors
+from pairstill.serving.failures import log_failure
 from pairstill.serving.index_upkeep import IndexUpkeep
 from pairstill.serving.item_encoder import ItemEncoder
 from pairstill.serving.merging import commits_to_merge
@@ -55,6 +56,7 @@ class ItemStore:
     Attributes:
         folder: Of the store.
         field: Position of the field.
+        key: What the texts call the store: its folder, as it was resolved when it was opened.
         editing: Held by whoever changes the items or their index.
     """
 
@@ -63,7 +65,7 @@ class ItemStore:
     ) -> None:  # fmt: skip
         self.folder, self.field = folder, position
         self._student, self._texts, self._index = student, texts, index
-        self._key = str(folder.resolve())
+        self.key = str(folder.resolve())
         self._editor: StoreEditor | None = None
         self._queue: list[_Change] = []
         self._queueing, self.editing = threading.Lock(), threading.Lock()
@@ -105,15 +107,15 @@ class ItemStore:
             upkeep = IndexUpkeep(Path(index), student.similarity.metric)
         items = cls(folder, student, field, texts, upkeep)
         if texts is not None:
-            texts.register(items._key, field)
-            items._left = texts.open_of(items._key)
+            texts.register(items.key, field)
+            items._left = texts.open_of(items.key)
             if items._left:
                 try:
                     with items.editing:
                         items._open_editor()
                 except InputError as error:
-                    # Such as another process that holds the store, and makes them now.
-                    logger.warning("%s: announced changes are left to the next edit: %s", folder, error)
+                    # Such as another process that holds the store, and makes them now. A message may hold an id.
+                    logger.warning("%s: announced changes are left to the next edit (%s)", folder, type(error).__name__)
         return items
 
     def snapshot(self) -> ItemSnapshot:
@@ -130,9 +132,10 @@ class ItemStore:
             How many.
 
         Raises:
-            InputError: An id comes twice, is empty, or no whole number where the store's are; a text cannot be encoded; or the
-                disk is full. Nothing is stored then.
-            ArtefactError: Another process writes to the store.
+            InputError: An id comes twice, is empty, or no whole number where the store's are; or a text cannot be
+                encoded. Nothing is stored then.
+            LockedError: Another process writes to the store.
+            UnavailableError: The disk is full, or the store closed.
         """
         ids = self._checked([name for name, _ in items])
         texts = [text for _, text in items]
@@ -161,8 +164,9 @@ class ItemStore:
             How many.
 
         Raises:
-            InputError: An id comes twice, or the store lacks one; nothing is deleted then. Or the disk is full.
-            ArtefactError: Another process writes to the store.
+            InputError: An id comes twice, or the store lacks one; nothing is deleted then.
+            LockedError: Another process writes to the store.
+            UnavailableError: The disk is full, or the store closed.
         """
         names = self._checked(ids)
         if names:
@@ -183,11 +187,19 @@ class ItemStore:
         with self.editing:
             self._release()
             if self._texts is not None and not self._closed:
-                self._texts.release(self._key)
+                self._texts.release(self.key)
             self._closed = True
         merging = self._merging
         if merging is not None:
             merging.join()
+
+    def forget(self) -> None:
+        """Have texts of the items kept for this store no longer; it is closed, and another is served in its place."""
+        try:
+            if self._texts is not None:
+                self._texts.forget(self.key)
+        except PairstillError as error:
+            log_failure(logger, f"texts are still kept for {self.folder}", error)
 
     def _checked(self, ids: Sequence[str]) -> list[str]:
         seen: set[str] = set()
@@ -254,7 +266,7 @@ class ItemStore:
             for name, one in final.items()
         ]  # fmt: skip
         if self._texts is not None:
-            self._texts.announce(self._key, announced)
+            self._texts.announce(self.key, announced)
             self._left = announced
         rows = stored_rows(store, list(final))
         gone = [name for (name, one), row in zip(final.items(), rows, strict=True) if one is None and row >= 0]
@@ -279,7 +291,7 @@ class ItemStore:
             search = ItemSearch(vectors, None if search.covered is None else search.covered.after(vectors, buried))
         self._show(store, search)
         if self._texts is not None:
-            self._texts.settle(self._key, announced)
+            self._texts.settle(self.key, announced)
             self._left = []
 
     def _open_editor(self) -> StoreEditor:
@@ -287,7 +299,7 @@ class ItemStore:
         if self._editor is not None:
             return self._editor
         if self._closed:
-            raise InputError("the store is closed", file=self.folder)
+            raise UnavailableError("the store is closed", file=self.folder)
         if self._snapshot.store.prepared_fingerprint is not None or self._snapshot.store.prepared_names:
             raise InputError(
                 "the store has a prepared part, which new items would lack", file=self.folder,
@@ -315,7 +327,7 @@ class ItemStore:
         if self._texts is None or not self._left:
             return
         left = self._left
-        announced = [one for one in self._texts.open_of(self._key) if one in left]
+        announced = [one for one in self._texts.open_of(self.key) if one in left]
         rows = stored_rows(editor.store, [one.id for one in announced])
         gone, new = [], []
         for one, row in zip(announced, rows, strict=True):
@@ -335,7 +347,7 @@ class ItemStore:
         except BaseException:
             self._left = left
             raise
-        self._texts.settle(self._key, announced)
+        self._texts.settle(self.key, announced)
         self._left = []
 
     def _open_snapshot(self) -> None:
@@ -370,8 +382,8 @@ class ItemStore:
                 self._merging.start()
             if self._index is not None:
                 self._index.build_if_behind(self)
-        except Exception:
-            logger.exception("%s is not looked after", self.folder)
+        except Exception as error:
+            log_failure(logger, f"{self.folder} is not looked after", error)
 
     def _to_merge(self) -> int:
         store = self._snapshot.store
@@ -385,8 +397,8 @@ class ItemStore:
                 if self._editor is not None and commits:
                     store = self._editor.merge(commits)
                     self._show(store, self._merged_search(store))
-            except Exception:
-                logger.exception("the commits of %s were not merged", self.folder)
+            except Exception as error:
+                log_failure(logger, f"the commits of {self.folder} were not merged", error)
                 self._release()
             finally:
                 self._merging = None

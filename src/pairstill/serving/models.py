@@ -61,10 +61,22 @@ class Version:
             own.append(self.search_store)
         return own
 
-    def close_stores(self) -> None:
-        """Let others edit the stores; requests that have begun go on reading them."""
+    @property
+    def store_keys(self) -> set[str]:
+        """Of all stores, what the texts call them."""
+        return {store.key for _, store in self.named_stores()}
+
+    def close_stores(self, after: Version | None = None) -> None:
+        """Let others edit the stores; requests that have begun go on reading them.
+
+        Args:
+            after: What is served from now on: nothing more is announced to stores that it does not have. None where the
+                service stops, and begins with the same ones.
+        """
         for _, store in self.named_stores():
             store.close()
+            if after is not None and store.key not in after.store_keys:
+                store.forget()
 
 
 def open_version(sources: Sources, threads: int | None, before: Version | None = None) -> Version:
@@ -90,7 +102,10 @@ def open_version(sources: Sources, threads: int | None, before: Version | None =
         texts = _open_texts(sources, before)
 
         def items(folder: Path, of: RuntimeStudent, field: int, index: Path | None) -> ItemStore:
-            return opened.enter_context(closing(ItemStore.open(folder, of, field, texts=texts, index=index)))
+            one = ItemStore.open(folder, of, field, texts=texts, index=index)
+            if before is not None and one.key not in before.store_keys:
+                opened.callback(one.forget)
+            return opened.enter_context(closing(one))
 
         own_search = sources.search_student is None and student.similarity is not None and 1 in sources.stores
         if sources.index is not None and sources.search_student is None and not own_search:
@@ -121,6 +136,9 @@ def open_version(sources: Sources, threads: int | None, before: Version | None =
         number = 1 if before is None else before.number + 1
         version = Version(number, sources, student, stores, search_student, search_store, teacher, texts)
         _warm_up(version)
+        if before is not None and texts is before.texts and texts and sources.texts and texts.path != sources.texts:
+            # Last of all: what is refused changes no text.
+            texts.fill(sources.texts)
         opened.pop_all()
         logger.info("version %d is open: %s", number, student.name)
         return version
@@ -131,8 +149,6 @@ def _open_texts(sources: Sources, before: Version | None) -> TextStore | None:
         return None
     if before is None or before.texts is None:
         return TextStore.open(sources.texts)
-    if before.texts.path != sources.texts:
-        before.texts.fill(sources.texts)
     return before.texts
 
 

@@ -78,6 +78,7 @@ class EncodeRequest(_Request):
 
     field: int = Field(1, ge=1)
     texts: list[str] = Field(min_length=1)
+    timing: bool = False
 
 
 class NewItem(_Request):
@@ -182,6 +183,7 @@ class EncodeResponse(BaseModel):
     vectors: list[list[list[float]]] | list[list[int]]
     lengths: list[int]
     model: str
+    timing_ms: Timing | None
 
 
 class StoredResponse(BaseModel):

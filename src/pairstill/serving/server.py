@@ -1,4 +1,4 @@
-"""Running the application: the socket, the signals, and clients that are slow to say what they want."""
+"""Running the application: the socket and the signals."""
 
 from __future__ import annotations
 
@@ -12,15 +12,12 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
-import h11
 import uvicorn
-from starlette.types import Receive, Scope, Send
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from pairstill.errors import InputError, PairstillError
 from pairstill.serving.application import Application
-from pairstill.serving.errors import ServiceError
 from pairstill.serving.models import open_version
+from pairstill.serving.protocol import protocol_of
 from pairstill.serving.settings import ServeSettings
 
 logger = logging.getLogger(__name__)
@@ -48,7 +45,7 @@ def serve(settings: ServeSettings, started: Callable[[str, float], None]) -> Non
         host, port = listener.getsockname()[:2]
         limits = settings.limits
         config = uvicorn.Config(
-            application, http=_protocol(limits.body_s, limits.connections), ws="none", loop="asyncio", lifespan="on", log_config=None,
+            application, http=protocol_of(limits), ws="none", loop="asyncio", lifespan="on", log_config=None,
             log_level="error", access_log=False, server_header=False,
             timeout_graceful_shutdown=int(limits.timeout_s + STOP_S), timeout_keep_alive=30, proxy_headers=False,
         )  # fmt: skip
@@ -95,7 +92,7 @@ class _Server(uvicorn.Server):
 
     async def _open_again(self) -> None:
         try:
-            await self._application.editing.swap({})
+            await self._application.editing.swap({}, patient=True)
         except PairstillError as error:
             logger.error("nothing was opened again: %s", error)
 
@@ -113,46 +110,3 @@ def _listen(host: str, port: int) -> socket.socket:
             f"the address {host}:{port} cannot be listened on: {error.strerror or error}",
             fix="Choose another --port or --host (--port 0 takes a free port)",
         ) from None
-
-
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    refused = ServiceError(503, "too many connections are open", retry_after_s=1, fix="Ask again later", close=True)
-    await refused.response()(scope, receive, send)
-
-
-def _protocol(head_s: float, most_connections: int) -> type[H11Protocol]:
-    """HTTP/1.1 that refuses more than so many connections, and closes one on which a request's head does not arrive in time."""
-
-    class Impatient(H11Protocol):
-        _giving_up: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            if len(self.connections) > most_connections:
-                self.app = _refuse
-            self._wait_for_head()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            if self.conn.their_state is not h11.IDLE:
-                self._stop_waiting()
-            elif self._giving_up is None:
-                self._wait_for_head()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._stop_waiting()
-            super().connection_lost(exc)
-
-        def _wait_for_head(self) -> None:
-            self._giving_up = self.loop.call_later(head_s, self._give_up)
-
-        def _stop_waiting(self) -> None:
-            if self._giving_up is not None:
-                self._giving_up.cancel()
-                self._giving_up = None
-
-        def _give_up(self) -> None:
-            if self.conn.their_state is h11.IDLE:
-                self.transport.close()
-
-    return Impatient

@@ -85,7 +85,9 @@ class Service:
             for one in results:
                 one["text"] = None
         elif 1 in call.version.stores:
-            await self._add_texts(call.snapshot(1), [one for one in results if one["text"] is None])
+            stored = [one for one in results if one["text"] is None]
+            await self._add_texts(call.snapshot(1), stored)
+            self._check_shown(stored)
         return {"results": results, "model": self.model_name(call.version), "timing_ms": call.timing_ms(request.timing)}
 
     async def rank_texts(self, query: str, documents: Sequence[str]) -> np.ndarray:
@@ -111,9 +113,13 @@ class Service:
             )  # fmt: skip
         items = version.search_store.snapshot()
         scorer = version.student if version.student is not version.search_student else None
-        cost = TEXT_COST + (0 if scorer is None else TEXT_COST + depth * pair_cost(scorer))
-        with self.batcher.admitted(cost + (3 * TEXT_COST * request.top_k if request.teacher else 0)):
-            search = SearchWork(version.search_student, items, request.query, depth, request.exact)
+        search = SearchWork(version.search_student, items, request.query, depth, request.exact)
+        cost, found = search.cost, min(depth, len(items))
+        if scorer is not None:
+            cost += TEXT_COST + found * (pair_cost(scorer) + (0 if 1 in version.stores else TEXT_COST))
+        if request.teacher and version.teacher is not None:
+            cost += TEXT_COST + min(request.top_k, found) * (pair_cost(version.teacher) + TEXT_COST)
+        with self.batcher.admitted(cost):
             await call.compute(search)
             hits = [
                 {"id": name, "similarity": float(similarity), "logit": None, "score": None, "text": None, "teacher_score": None}
@@ -124,10 +130,12 @@ class Service:
                 assert kind is not None
                 _set_logits(hits, kind.scale * search.similarities + kind.bias)
             else:
-                hits = await self._scored(call, scorer, request.query, hits)
+                hits = await self._scored(call, scorer, items, request.query, hits)
             hits = hits[: request.top_k]
             if request.return_texts or request.teacher:
                 await self._add_texts(items, hits)
+            if request.return_texts:
+                self._check_shown(hits)
             if request.teacher and version.teacher is not None:
                 await self._add_teacher(call, version.teacher, request.query, hits)
         if not request.return_texts:
@@ -153,12 +161,21 @@ class Service:
         work = EncodeWork(student, request.field - 1, request.texts)
         with self.batcher.admitted(work.cost):
             await call.compute(work)
-        vectors = [
-            row[:length].tolist()
-            for part in work.parts
+        rows = [
+            row[:length]
+            for part in work.parts.values()
             for row, length in zip(part.vectors, part.lengths.tolist(), strict=True)
         ]
-        return {"vectors": vectors, "lengths": [len(one) for one in vectors], "model": self.model_name(call.version)}
+        numbers, most = sum(row.size for row in rows), self.settings.limits.answer_numbers
+        if numbers > most and len(rows) > 1:
+            raise ServiceError(
+                422, f"the answer would have {numbers:,} numbers", field="texts", expected=f"at most {most:,}",
+                fix="Ask for fewer texts at a time",
+            )  # fmt: skip
+        return {
+            "vectors": [row.tolist() for row in rows], "lengths": [len(row) for row in rows],
+            "model": self.model_name(call.version), "timing_ms": call.timing_ms(request.timing),
+        }  # fmt: skip
 
     def describe(self) -> dict[str, Any]:
         """What is served."""
@@ -202,6 +219,19 @@ class Service:
         limit = self.settings.limits.documents
         if count > limit:
             raise ServiceError(422, f"{count:,} {field} are given", field=field, expected=f"at most {limit:,}")
+
+    def _check_shown(self, results: Sequence[dict[str, Any]]) -> None:
+        """Refuse an answer of too much text.
+
+        Raises:
+            ServiceError: 422.
+        """
+        characters, most = sum(len(one["text"] or "") for one in results), self.settings.limits.answer_characters
+        if characters > most and len(results) > 1:
+            raise ServiceError(
+                422, f"the texts of the answer have {characters:,} characters", field="top_k",
+                expected=f"at most {most:,}", fix="Ask for fewer results, or leave out return_texts",
+            )  # fmt: skip
 
     def _store_states(self) -> list[tuple[str, int, int]]:
         snapshots = [(name, store.snapshot()) for name, store in self.version.named_stores()]
@@ -253,7 +283,7 @@ class Service:
         return Cells(list(texts), rows, snapshot), np.where(entries < 0, len(texts) - 1 - entries, entries)
 
     async def _scored(
-        self, call: _Call, scorer: RuntimeStudent, query: str, hits: list[dict[str, Any]]
+        self, call: _Call, scorer: RuntimeStudent, items: ItemSnapshot, query: str, hits: list[dict[str, Any]]
     ) -> list[dict[str, Any]]:
         """Found items in the order of another student's scores; those that its store lacks come last."""
         if 1 in call.version.stores:
@@ -262,8 +292,7 @@ class Service:
             known = [one for one, row in zip(hits, rows, strict=True) if row >= 0]
             cells = Cells([], rows[rows >= 0], snapshot)
         else:
-            assert call.version.search_store is not None
-            await self._add_texts(call.version.search_store.snapshot(), hits)
+            await self._add_texts(items, hits)
             known = [one for one in hits if one["text"] is not None]
             cells = Cells([one["text"] for one in known], NO_ROWS, None)
         if not known:

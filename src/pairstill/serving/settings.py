@@ -23,6 +23,9 @@ class Limits:
         body_bytes: Of a request's body.
         body_bytes_in_all: Of all bodies that are held at a time; a request that would exceed it is answered 503.
         body_s: Seconds in which a request's head, and then its body, must have arrived.
+        answer_s: Seconds in which a client must have read its answer; then the connection is broken off.
+        answer_characters: Of all stored texts in an answer.
+        answer_numbers: Of all vectors in an answer.
         documents: Documents or tuples of a request, and ids or items of an edit.
         characters: Of a text.
         encoded_texts: Texts of a request to `/v1/encode`.
@@ -38,6 +41,9 @@ class Limits:
     body_bytes: int = 4 << 20
     body_bytes_in_all: int = 64 << 20
     body_s: float = 10.0
+    answer_s: float = 30.0
+    answer_characters: int = 4 << 20
+    answer_numbers: int = 1 << 20
     documents: int = 2000
     characters: int = 50_000
     encoded_texts: int = 64

@@ -47,6 +47,11 @@ class ItemSnapshot:
         covered = self.item_search.covered if self.item_search is not None else None
         return covered.behind if covered is not None else 0
 
+    def compared(self, exact: bool) -> int:
+        """Items that a search compares with one by one: all, or those that the index lacks."""
+        covered = self.item_search.covered if self.item_search is not None else None
+        return len(self) if exact or covered is None else len(covered.fresh)
+
     def lookup(self, ids: Sequence[str]) -> np.ndarray:
         """`(ids,)` int64 rows of items; -1 for ids that the store lacks."""
         return stored_rows(self.store, ids)

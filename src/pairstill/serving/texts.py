@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pairstill.errors import ArtefactError, InputError
+from pairstill.errors import ArtefactError, InputError, UnavailableError
 from pairstill.files import fingerprint_file, fingerprint_json
 from pairstill.tuples.items import ItemRows, collect
 from pairstill.tuples.read_source import read_source
@@ -25,6 +25,7 @@ ENDINGS = (".sqlite", ".sqlite3", ".db")
 AT_ONCE = 500
 """Parameters of a statement; SQLite takes at least 999."""
 BUSY_S = 10.0
+FOR_NOW = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_IOERR)
 OF_FILE = b""
 """The version of a text that came from a file: of whatever content an item was encoded from."""
 
@@ -197,6 +198,12 @@ class TextStore:
         with self._writing:
             self._open_stores.remove(store)
 
+    def forget(self, store: str) -> None:
+        """A store that was registered, and released, will make no more of the announced changes: nothing is kept for it."""
+        with self._writing, _teaching(self.path), self._transaction():
+            self._writer.execute("DELETE FROM stores WHERE store = ?", (store,))
+            self._writer.execute("DELETE FROM pending WHERE store = ?", (store,))
+
     def announce(self, store: str, changes: Sequence[TextChange]) -> None:
         """Write down what is about to happen to a store, durably; what earlier changes left is deleted.
 
@@ -240,13 +247,17 @@ class TextStore:
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:
+        settled = self._settled
         self._writer.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._writer.execute("COMMIT")
         except BaseException:
-            self._writer.execute("ROLLBACK")
+            self._settled = settled
+            # SQLite has ended it itself where the disk is full.
+            if self._writer.in_transaction:
+                self._writer.execute("ROLLBACK")
             raise
-        self._writer.execute("COMMIT")
 
     def _tidy(self) -> None:
         """Delete the texts of replaced and deleted items, once every store has made the change and no older snapshot is used."""
@@ -306,6 +317,8 @@ def _teaching(path: Path) -> Iterator[None]:
     except UnicodeEncodeError as error:
         raise InputError(f"a text is no Unicode: {error.reason}", expected="no lone surrogates") from None
     except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF in FOR_NOW:
+            raise UnavailableError(f"the texts cannot be used now: {error}", file=path, fix="Is there room?") from None
         raise ArtefactError(
             f"the texts cannot be used: {error}", file=path, fix="Is there room, and may it be written?"
         ) from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from pairstill.errors import InputError
+from pairstill.errors import ArtefactError, InputError
 from pairstill.files import locked_folder
 from pairstill.jobs.job import RECEIPTS
 from pairstill.representation import Representation
@@ -70,8 +70,8 @@ class StoreEditor:
     ) -> None:
         """Drop what was not committed and unlock."""
         with self._stack:
-            for shard in self._shards:
-                (self.folder / shard.file).unlink(missing_ok=True)
+            if self._shards:
+                _drop(self.folder, self._shards)
 
     def _begin(self) -> None:
         self._shards: list[FileEntry] = []
@@ -348,6 +348,15 @@ def _write_file(
 ) -> FileEntry:
     write_arrays(path, arrays)
     return FileEntry.of(path, start, rows, entries)
+
+
+def _drop(folder: Path, shards: Sequence[FileEntry]) -> None:
+    """Remove shards that no state has; a commit that failed may have replaced the manifest before it did."""
+    with contextlib.suppress(ArtefactError, OSError):  # where it cannot be read, the next editor removes them
+        named = {one.file for one in StoreManifest.load(folder).files}
+        for shard in shards:
+            if shard.file not in named:
+                (folder / shard.file).unlink(missing_ok=True)
 
 
 def _clean(folder: Path, manifest: StoreManifest) -> None:

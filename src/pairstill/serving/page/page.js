@@ -50,30 +50,34 @@
 
   function hideError() {
     clearInterval(timer);
-    $("error").hidden = true;
+    if ($("trouble").contains(document.activeElement)) $($("form").hidden ? "status" : "query").focus();
+    $("trouble").hidden = true;
+    $("error").replaceChildren();
   }
 
   /* Says what is wrong; where trying again can help, offers it, and does it by itself a few times while the server is busy. */
   function showError(error, again, tries) {
-    const box = $("error");
-    box.replaceChildren();
     const first = make("p");
     const message = error.message.replace(/[.]?$/, ".");
     first.append(make("strong", "", error.status === 429 || error.status === 503 ? "The server is busy: " : ""), message[0].toUpperCase() + message.slice(1));
-    box.append(first);
-    if (error.expected) box.append(make("p", "", `Expected: ${error.expected}.`));
-    if (error.fix) box.append(make("p", "", error.fix + "."));
+    const said = [first];
+    if (error.expected) said.push(make("p", "", `Expected: ${error.expected}.`));
+    if (error.fix) said.push(make("p", "", error.fix + "."));
+    const repeats = error.retry > 0 && tries < TRIES;
+    if (repeats) said.push(make("p", "", `It is asked again by itself in ${plural(error.retry, "second")}.`));
+    $("trouble").hidden = false;
+    $("error").replaceChildren(...said);
+    $("status").textContent = $("countdown").textContent = "";
+    $("again").hidden = error.retry === undefined;
     if (error.status === 401) {
       $("form").hidden = $("key-part").hidden = false;
       $("key").focus();
     } else if (error.retry !== undefined) {
-      const button = make("button", "", "Try again");
-      button.type = "button";
-      button.addEventListener("click", () => again(0));
-      box.append(button);
-      if (error.retry > 0 && tries < TRIES) {
+      $("again").onclick = () => again(0);
+      if (repeats) {
+        /* Outside the alert, which would be read aloud every second. */
         let left = error.retry;
-        const say = () => { button.textContent = `Try again now (by itself in ${left} s)`; };
+        const say = () => { $("countdown").textContent = `${left} s`; };
         say();
         timer = setInterval(() => {
           left -= 1;
@@ -81,8 +85,6 @@
         }, 1000);
       }
     }
-    $("status").textContent = "";
-    box.hidden = false;
   }
 
   function showTime(timing, roundTrip) {
