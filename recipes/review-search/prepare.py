@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
 WORDS = (3, 60)
 FILES = ("imdb_unlabelled", "imdb", "amazon_mds")
+STRANGERS = 9
 PAIRS = {"train": 200_000, "valid": 2_000, "test": 2_000}
 
 
@@ -24,7 +25,7 @@ def sentences(text: str) -> list[str]:
 
 def main(data: Path, out: Path) -> None:
     """Write `sentences.parquet` (id, text), equal ones once, and `pairs.parquet` (query, item, label, split): a sentence and the one
-    that follows it."""
+    that follows it; outside the training split also nine sentences that do not."""
     out.mkdir(parents=True, exist_ok=True)
     ids: dict[str, str] = {}
     texts: list[str] = []
@@ -42,7 +43,8 @@ def main(data: Path, out: Path) -> None:
                 before = ids[key]
     pq.write_table(pa.table({"id": list(ids.values()), "text": texts}), out / "sentences.parquet")
     # Queries are asked once, so that no two splits share one.
-    random.Random(0).shuffle(neighbours)
+    chance, known = random.Random(0), list(ids.values())
+    chance.shuffle(neighbours)
     asked: set[str] = set()
     rows: list[tuple[str, str, float, str]] = []
     splits = iter([split for split, count in PAIRS.items() for _ in range(count)])
@@ -53,6 +55,9 @@ def main(data: Path, out: Path) -> None:
             break
         asked.add(query)
         rows.append((query, item, 1.0, split))
+        if split != "train":
+            others = (known[chance.randrange(len(known))] for _ in range(STRANGERS))
+            rows += [(query, other, 0.0, split) for other in dict.fromkeys(others) if other not in (query, item)]
     names = ["query", "item", "label", "split"]
     pq.write_table(pa.table([pa.array(one) for one in zip(*rows, strict=True)], names=names), out / "pairs.parquet")
     print(f"{len(texts):,} sentences, {len(neighbours):,} neighbours")
