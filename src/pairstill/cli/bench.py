@@ -20,7 +20,7 @@ def head(
     setting: Annotated[
         str | None,
         typer.Argument(
-            help="p2t, q2p, dipair-ffnn, de-ffnn, de-cos, twinbert-res or bert2dnn: a published shape, random weights."
+            help="p2t, q2p, dipair-ffnn, de-ffnn, de-cos, twinbert-res, bert-dot, bert2dnn, poly-encoder, colbert or tk: a published shape, random weights."
         ),
     ] = None,
     student: Annotated[Path | None, typer.Option(help="A trained student's head instead.")] = None,
@@ -42,7 +42,9 @@ def head(
 
     from pairstill.errors import InputError
 
-    names = ("p2t", "q2p", "dipair-ffnn", "de-ffnn", "de-cos", "twinbert-res", "bert2dnn")
+    names = (
+        "p2t", "q2p", "dipair-ffnn", "de-ffnn", "de-cos", "twinbert-res", "bert-dot", "bert2dnn", "poly-encoder", "colbert", "tk",
+    )  # fmt: skip
     if (setting is None) == (student is None):
         raise InputError("give one of a setting and --student", expected=f"{', '.join(names)}, or a student's folder")
     if setting is not None and setting not in names:

@@ -24,7 +24,11 @@ from pairstill.students.base import Student
 from pairstill.students.heads.bag import BagHead, bag_scale
 from pairstill.students.heads.base import Head
 from pairstill.students.heads.cosine import CosineHead
+from pairstill.students.heads.dot import DotHead
 from pairstill.students.heads.feed_forward import FeedForwardHead, FeedForwardHeadConfig
+from pairstill.students.heads.kernel_pooling import KernelHead
+from pairstill.students.heads.max_sim import MaxSimHead
+from pairstill.students.heads.poly import PolyHead
 from pairstill.students.heads.residual import ResidualHead, ResidualHeadConfig
 from pairstill.students.heads.similarity_skip import SimilaritySkip
 from pairstill.students.heads.transformer import TransformerHead, TransformerHeadConfig
@@ -67,8 +71,9 @@ def named_setting(name: str, items: int = 4096, seed: int = 0) -> HeadSetting:
 
     Args:
         name: `p2t` or `q2p`: DiPair's transformer heads (4 + 12 vectors of 128, 4 + 8 of 256). `dipair-ffnn`: the
-            feed-forward head on p2t's vectors. `de-ffnn`, `de-cos`, `twinbert-res`: the heads over one vector of 384.
-            `bert2dnn`: its head over a bag of 64 a field.
+            feed-forward head on p2t's vectors. `de-ffnn`, `de-cos`, `twinbert-res`, `bert-dot`: the heads over one vector
+            of 384. `bert2dnn`: its head over a bag of 64 a field. `poly-encoder`: 16 vectors of 384 with one. `colbert` and
+            `tk`: 10 vectors with 60, of 128 and of 300.
         items: Per field.
         seed: Of weights and vectors.
 
@@ -77,7 +82,8 @@ def named_setting(name: str, items: int = 4096, seed: int = 0) -> HeadSetting:
     """
     shapes: dict[str, tuple[int, int, int]] = {
         "p2t": (4, 12, 128), "q2p": (4, 8, 256), "dipair-ffnn": (4, 12, 128), "de-ffnn": (1, 1, 384), "de-cos": (1, 1, 384),
-        "twinbert-res": (1, 1, 384), "bert2dnn": (1, 1, 64),
+        "twinbert-res": (1, 1, 384), "bert-dot": (1, 1, 384), "bert2dnn": (1, 1, 64), "poly-encoder": (16, 1, 384),
+        "colbert": (10, 60, 128), "tk": (10, 60, 300),
     }  # fmt: skip
     left, right, dim = shapes[name]
     torch.manual_seed(seed)
@@ -90,6 +96,14 @@ def named_setting(name: str, items: int = 4096, seed: int = 0) -> HeadSetting:
         head = ResidualHead(ResidualHeadConfig(), dim, 2, 1)
     elif name == "bert2dnn":
         head = BagHead(FeedForwardHeadConfig((1024, 512, 128, 64)), "sqrtn", False, dim, 2, 1)
+    elif name == "bert-dot":
+        head = DotHead(dim)
+    elif name == "poly-encoder":
+        head = PolyHead(left, dim)
+    elif name == "colbert":
+        head = MaxSimHead((left, right), dim)
+    elif name == "tk":
+        head = KernelHead((left, right), dim)
     else:
         head = FeedForwardHead(FeedForwardHeadConfig(), [(left, dim), (right, dim)], 1)
     generator = np.random.default_rng(seed)
@@ -99,9 +113,6 @@ def named_setting(name: str, items: int = 4096, seed: int = 0) -> HeadSetting:
         counts = np.full((items, 1), 16, dtype=np.float32) if isinstance(head, BagHead) else None
         blocks.append(Representation(vectors, np.full(items, slots, dtype=np.int64), scalars=counts))
     return HeadSetting(name, head.eval(), tuple(blocks), head.multiply_adds_per_pair())
-
-
-NAMED_SETTINGS = ("p2t", "q2p", "dipair-ffnn", "de-ffnn", "de-cos", "twinbert-res", "bert2dnn")
 
 
 def matrix_peak(precision: str, seconds: float = 2.0) -> float:
