@@ -137,6 +137,7 @@ def test_too_many_edits_are_refused_and_a_signal_still_has_its_turn(application:
     tell(application, story)
 
 
+@pytest.mark.soak
 def test_a_swap_forgets_the_store_that_it_replaces(application: Application, own: Path) -> None:
     texts = application.service.version.texts
     assert texts is not None

@@ -14,6 +14,7 @@ uvicorn = pytest.importorskip("uvicorn")
 from starlette.types import Receive, Scope, Send  # noqa: E402
 
 from pairstill.serving.protocol import protocol_of  # noqa: E402
+from pairstill.serving.server import _listen  # noqa: E402
 from pairstill.serving.settings import Limits  # noqa: E402
 
 LARGE = 32 << 20
@@ -121,3 +122,10 @@ def test_too_many_connections_are_refused(server: tuple[uvicorn.Server, int]) ->
         assert rest(client).startswith(b"HTTP/1.1 503")
     for one in held:
         one.close()
+
+
+def test_no_part_of_an_answer_waits_for_another_to_be_acknowledged() -> None:
+    with _listen("127.0.0.1", 0) as listening:
+        address = listening.getsockname()
+        with socket.create_connection(address), listening.accept()[0] as accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
