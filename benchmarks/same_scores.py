@@ -101,7 +101,7 @@ def main() -> None:
         scores = np.asarray(scores, np.float64)
         row = {
             "way": way, "precision": precision, "largest_difference": float(np.abs(scores - expected).max()),
-            "kendall_tau": float(kendall(expected, scores)),
+            "kendall_tau": float(kendall(expected, scores).value or 0),
             "top_10_overlap": float(top_overlap(lists, scores.reshape(lists.shape))),
         }  # fmt: skip
         exact = row["largest_difference"] <= EXACT

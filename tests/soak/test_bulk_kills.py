@@ -16,7 +16,7 @@ from pairstill.store.manifest import StoreManifest
 
 pytestmark = pytest.mark.soak
 KILLS = 20
-ITEMS = 3000
+ITEMS = 12_000
 
 
 def run(arguments: list[str]) -> float:
@@ -43,7 +43,7 @@ def run_under_kills(
             while not command.ended(0.01) and time.monotonic() < deadline:
                 if began.exists() and began.stat().st_mtime_ns != before:
                     break
-            kills += not command.ended(chance.uniform(0, 0.6))
+            kills += not command.ended(chance.uniform(0, 0.3))
             command.kill()
         done = command.wait()
         if done.returncode == 0:
