@@ -10,7 +10,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from pairstill.errors import ArtefactError, InputError, LockedError, UnavailableError
 
@@ -153,6 +153,24 @@ def refuse_other_artefact(folder: Path, kind: str) -> None:
             raise InputError(f"the folder holds {what}", file=folder, expected=expected, fix=fix)
 
 
+def refuse_newer(
+    path: Path | None, body: Mapping[str, Any], version: int, use: Literal["read", "resume"] = "read"
+) -> None:
+    """Raise `ArtefactError` unless a file's `version` is a number up to the newest that is known here.
+
+    Args:
+        path: The file, for the message; None where there is none.
+        body: What it holds.
+        version: The newest.
+        use: What a newer pairstill is needed for.
+    """
+    if not isinstance(body.get("version"), int) or body["version"] > version:
+        raise ArtefactError(
+            f"the format version is {body.get('version')!r}", file=path, expected=f"at most {version}",
+            fix=f"Upgrade pairstill to {use} it",
+        )  # fmt: skip
+
+
 def write_manifest(folder: Path, kind: str, version: int, body: Mapping[str, Any]) -> None:
     """Write `manifest.json`, last of all files of an artefact: a folder without it is unfinished.
 
@@ -186,11 +204,7 @@ def read_manifest(folder: Path, kind: str, version: int) -> dict[str, Any]:
     found = body.get("format") if isinstance(body, dict) else None
     if found != f"pairstill/{kind}":
         raise ArtefactError(f"the manifest says format {found!r}", file=path, expected=f"'pairstill/{kind}'")
-    if not isinstance(body.get("version"), int) or body["version"] > version:
-        raise ArtefactError(
-            f"the format version is {body.get('version')!r}", file=path, expected=f"at most {version}",
-            fix="Upgrade pairstill to read it",
-        )  # fmt: skip
+    refuse_newer(path, body, version)
     return body
 
 

@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Iterator
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ from pairstill.serving.items import ItemStore  # noqa: E402
 from pairstill.serving.page import PAGE_PATHS, page_router  # noqa: E402
 from serving_samples import HashStudent, item_store, texts_of  # noqa: E402
 
-CHROMIUM = Path("/usr/bin/chromium")
 NAMES = ("index.html", "page.css", "page.js")
 EVIL = '<img src=x onerror="window.pwned=1"><script>window.pwned=1</script> & "quotes" </li></ol>'
 LONG = "A long text. " * 200
@@ -137,17 +135,6 @@ def test_routes_are_strict_about_content_and_save_bytes() -> None:
             again = client.get(path, headers={"If-None-Match": answer.headers["etag"]})
             assert (again.status_code, again.content) == (304, b"")
         assert client.get("/openapi.json").json()["paths"] == {}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not there")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ import pytest
 from service_samples import ITEMS, Server, Shop, open_shop
 
 pytestmark = pytest.mark.soak
-CHROMIUM = Path("/usr/bin/chromium")
 FOLDER_VARIABLE = "PAIRSTILL_SCREENSHOTS"
 """Where the pictures are to stay; without it they go with the test's folder."""
 
@@ -20,17 +18,6 @@ FOLDER_VARIABLE = "PAIRSTILL_SCREENSHOTS"
 @pytest.fixture(scope="module")
 def shop(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Shop:
     return open_shop(tmp_path_factory.mktemp("shop"), base)
-
-
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not there")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox", "--disable-gpu"])
-        yield chromium
-        chromium.close()
 
 
 def test_the_page_of_a_real_service(shop: Shop, browser: Any, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from pairstill.errors import ArtefactError
 from pairstill.evaluation.cost import Cost, CostReferences
 from pairstill.evaluation.system import Role
-from pairstill.files import read_json, write_json
+from pairstill.files import read_json, refuse_newer, write_json
 from pairstill.metrics.calibration import ReliabilityBin
 
 FORMAT = "pairstill/evaluation"
@@ -228,11 +228,7 @@ class Comparison:
             raise ArtefactError(
                 "the file holds no evaluation", file=file, expected="a results.json of `pairstill evaluate`"
             )
-        if not isinstance(content.get("version"), int) or content["version"] > FORMAT_VERSION:
-            raise ArtefactError(
-                f"the format version is {content.get('version')!r}", file=file, expected=f"at most {FORMAT_VERSION}",
-                fix="Upgrade pairstill to read it",
-            )  # fmt: skip
+        refuse_newer(file, content, FORMAT_VERSION)
         body = {name: value for name, value in content.items() if name not in ("format", "version")}
         try:
             return TypeAdapter(cls).validate_python(body)

@@ -11,7 +11,15 @@ from typing import Any
 
 from pairstill import __version__
 from pairstill.errors import ArtefactError, InputError
-from pairstill.files import MANIFEST, fingerprint_file, fingerprint_json, locked_folder, read_json, write_json
+from pairstill.files import (
+    MANIFEST,
+    fingerprint_file,
+    fingerprint_json,
+    locked_folder,
+    read_json,
+    refuse_newer,
+    write_json,
+)
 from pairstill.jobs.engine import Engine, LocalEngine
 from pairstill.jobs.shard import Receipt, Shard
 from pairstill.machine import describe
@@ -235,11 +243,7 @@ class Job:
             body = read_json(path)
             if not isinstance(body, dict) or body.get("format") != JOB_FORMAT:
                 raise ArtefactError("the file is no job of pairstill", file=path, fix="Choose an empty folder")
-            if not isinstance(body.get("version"), int) or body["version"] > JOB_VERSION:
-                raise ArtefactError(
-                    f"the format version is {body.get('version')!r}", file=path, expected=f"at most {JOB_VERSION}",
-                    fix="Upgrade pairstill to resume it",
-                )  # fmt: skip
+            refuse_newer(path, body, JOB_VERSION, "resume")
             if body.get("fingerprint") != self.fingerprint:
                 before = {"job": body.get("name"), **(body.get("settings") or {})}
                 raise ArtefactError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pairstill.errors import ArtefactError, InputError
-from pairstill.files import fingerprint_file, read_json, write_json
+from pairstill.files import fingerprint_file, read_json, refuse_newer, write_json
 
 RECEIPT_FORMAT = "pairstill/receipt"
 RECEIPT_VERSION = 1
@@ -89,11 +89,7 @@ class Receipt:
         body = read_json(path)
         if not isinstance(body, dict) or body.get("format") != RECEIPT_FORMAT:
             raise ArtefactError("the file is no receipt", file=path, expected=f"format '{RECEIPT_FORMAT}'")
-        if not isinstance(body.get("version"), int) or body["version"] > RECEIPT_VERSION:
-            raise ArtefactError(
-                f"the format version is {body.get('version')!r}", file=path, expected=f"at most {RECEIPT_VERSION}",
-                fix="Upgrade pairstill to read it",
-            )  # fmt: skip
+        refuse_newer(path, body, RECEIPT_VERSION)
         try:
             return cls(
                 shard=Shard(**body["shard"]),

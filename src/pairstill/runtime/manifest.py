@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from pairstill.errors import ArtefactError
-from pairstill.files import fingerprint_file, read_json
+from pairstill.files import fingerprint_file, read_json, refuse_newer
 from pairstill.representation import Similarity
 
 FILE, FORMAT, FORMAT_VERSION = "export.json", "pairstill-onnx", 1
@@ -148,11 +148,7 @@ def _read(folder: Path) -> Mapping[str, Any]:
     body = read_json(path)
     if not isinstance(body, dict) or body.get("format") != FORMAT:
         raise ArtefactError("the file is no exported student's", file=path, expected=f'"format": "{FORMAT}"')
-    if not isinstance(body.get("version"), int) or body["version"] > FORMAT_VERSION:
-        raise ArtefactError(
-            f"the format version is {body.get('version')!r}", file=path, expected=f"at most {FORMAT_VERSION}",
-            fix="Upgrade pairstill to read it",
-        )  # fmt: skip
+    refuse_newer(path, body, FORMAT_VERSION)
     return body
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pairstill import __version__
 from pairstill.errors import ArtefactError, InputError
-from pairstill.files import fingerprint_file, read_json, write_atomic, write_json, write_text
+from pairstill.files import fingerprint_file, read_json, refuse_newer, write_atomic, write_json, write_text
 from pairstill.students.base import Corpus, Student
 from pairstill.students.bert2dnn import BERT2DNN
 from pairstill.students.bert_dot import BERTDot
@@ -137,11 +137,7 @@ def load_student(folder: str | Path) -> Student:
             fix="A sentence-transformers or sequence-classification folder can be a teacher (`pairstill annotate --teacher`) or "
             "become a student (`pairstill export --format pairstill`)",
         )  # fmt: skip
-    if not isinstance(body.get("version"), int) or body["version"] > FORMAT_VERSION:
-        raise ArtefactError(
-            f"the format version is {body.get('version')!r}", file=path / "config.json", expected=f"at most {FORMAT_VERSION}",
-            fix="Upgrade pairstill to read it",
-        )  # fmt: skip
+    refuse_newer(path / "config.json", body, FORMAT_VERSION)
     weights = path / "model.safetensors"
     if not weights.exists() or fingerprint_file(weights) != body["sha256"]:
         raise ArtefactError("the file is missing or does not have the checksum of config.json", file=weights)

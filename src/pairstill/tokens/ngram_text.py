@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from pairstill.errors import ArtefactError
-from pairstill.files import fingerprint_file, read_json
+from pairstill.files import fingerprint_file, read_json, refuse_newer
 from pairstill.tokens.ragged import RaggedTokens
 
 FORMAT, FORMAT_VERSION = "pairstill/ngrams", 1
@@ -91,11 +91,7 @@ def read_ngrams(folder: str | Path) -> tuple[NGramSettings, list[str] | None]:
     body = read_json(path)
     if not isinstance(body, dict) or body.get("format") != FORMAT:
         raise ArtefactError("the file holds no settings of n-grams", file=path, expected=f'"format": "{FORMAT}"')
-    if not isinstance(body.get("version"), int) or body["version"] > FORMAT_VERSION:
-        raise ArtefactError(
-            f"the format version is {body.get('version')!r}", file=path, expected=f"at most {FORMAT_VERSION}",
-            fix="Upgrade pairstill to read it",
-        )  # fmt: skip
+    refuse_newer(path, body, FORMAT_VERSION)
     try:
         settings = NGramSettings(body["bigrams"], body["split_punctuation"], body["hash_buckets"])
         wanted = None if settings.hash_buckets is not None else body["sha256"]

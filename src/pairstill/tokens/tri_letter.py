@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pairstill.errors import ArtefactError, InputError
-from pairstill.files import read_json, write_json
+from pairstill.files import read_json, refuse_newer, write_json
 from pairstill.tokens.ragged import RaggedTokens, RaggedWords
 
 logger = logging.getLogger(__name__)
@@ -134,11 +134,7 @@ class TriLetterTokenizer:
         body = read_json(path)
         if not isinstance(body, dict) or body.get("format") != FORMAT:
             raise ArtefactError("the file holds no tri-letter vocabulary", file=path, expected=f'"format": "{FORMAT}"')
-        if not isinstance(body.get("version"), int) or body["version"] > FORMAT_VERSION:
-            raise ArtefactError(
-                f"the format version is {body.get('version')!r}", file=path, expected=f"at most {FORMAT_VERSION}",
-                fix="Upgrade pairstill to read it",
-            )  # fmt: skip
+        refuse_newer(path, body, FORMAT_VERSION)
         vocabulary, letters, unicode = (body.get(name) for name in ("vocabulary", "letters", "unicode"))
         whole = isinstance(vocabulary, list) and all(isinstance(one, str) for one in vocabulary)
         if not whole or not isinstance(letters, int) or not isinstance(unicode, bool):

@@ -14,7 +14,7 @@ from pairstill.evaluation.analyses.margins import Margins
 from pairstill.evaluation.analyses.neighbours import Neighbours
 from pairstill.evaluation.analyses.slots import Slots
 from pairstill.evaluation.analyses.wins import Wins
-from pairstill.files import read_json, write_json
+from pairstill.files import read_json, refuse_newer, write_json
 
 FORMAT = "pairstill/analyses"
 FORMAT_VERSION = 1
@@ -69,11 +69,7 @@ class Analyses:
             raise ArtefactError(
                 "the file holds no analyses", file=file, expected="an analyses.json of `pairstill evaluate --analyses`"
             )
-        if not isinstance(content.get("version"), int) or content["version"] > FORMAT_VERSION:
-            raise ArtefactError(
-                f"the format version is {content.get('version')!r}", file=file, expected=f"at most {FORMAT_VERSION}",
-                fix="Upgrade pairstill to read it",
-            )  # fmt: skip
+        refuse_newer(file, content, FORMAT_VERSION)
         body = {name: value for name, value in content.items() if name not in ("format", "version")}
         try:
             return TypeAdapter(cls).validate_python(body)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +28,7 @@ class PreparedTokens:
     lengths: np.ndarray
 
 
-class FastTokenHead:
+class FastTokenHead(ABC):
     """What these heads share: vectors are prepared by the head itself, a kernel scores pair by pair.
 
     Args:
@@ -61,11 +62,11 @@ class FastTokenHead:
         logits: np.ndarray = (np.float32(self.scale) * out + np.float32(self.bias))[:, None]
         return logits
 
+    @abstractmethod
     def run(
         self, left: PreparedTokens, right: PreparedTokens, first: np.ndarray, second: np.ndarray, out: np.ndarray
     ) -> None:
         """Put the score of every pair into `out`; without gradients, safe in several threads."""
-        raise NotImplementedError
 
 
 class FastMaxSimHead(FastTokenHead):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pairstill.errors import ArtefactError, InputError
-from pairstill.files import read_json
+from pairstill.files import read_json, refuse_newer
 from pairstill.students.encoders.tri_letter import TriLetterEncoder
 from pairstill.tokens.tri_letter import FILE
 
@@ -42,11 +42,7 @@ def load_tri_letter_base(
     body = read_json(path)
     if not isinstance(body, dict) or body.get("format") != FORMAT:
         raise ArtefactError("the folder holds no tri-letter base", file=path, expected=f'"format": "{FORMAT}"')
-    if not isinstance(body.get("version"), int) or body["version"] > FORMAT_VERSION:
-        raise ArtefactError(
-            f"the format version is {body.get('version')!r}", file=path, expected=f"at most {FORMAT_VERSION}",
-            fix="Upgrade pairstill to read it",
-        )  # fmt: skip
+    refuse_newer(path, body, FORMAT_VERSION)
     config: dict[str, Any] = dict(body["encoder"])
     known = int(config["num_hidden_layers"])
     if layers is not None and not 1 <= layers <= known:
