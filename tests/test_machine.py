@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,6 +104,26 @@ def test_unknown_precision_is_refused() -> None:
     assert machine.resolve_precision("auto") == machine.best_precision()
     with pytest.raises(InputError, match=r"'float16' is unknown. Expected: auto, float32 or bfloat16"):
         machine.resolve_precision("float16")
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="Linux with glibc alone")
+def test_the_heap_grows_on_huge_pages() -> None:
+    code = (
+        "from pairstill.machine import use_huge_pages\n"
+        "assert use_huge_pages(256 * 2**20)\n"
+        "kept = [bytes(2**20) for _ in range(100)]\n"
+        "heap, flags = '', {}\n"
+        "for line in open('/proc/self/smaps'):\n"
+        "    if '-' in line.split(' ')[0]: area = line\n"
+        "    elif line.startswith('VmFlags'): flags[area.strip()] = line.split()\n"
+        "print(any('hg' in found for area, found in flags.items() if area.endswith('[heap]')))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "True"
+    # More address space than there is, is refused and nothing else.
+    code = "from pairstill.machine import use_huge_pages; print(use_huge_pages(2**62))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == "False"
 
 
 def test_threads_are_set() -> None:

@@ -7,6 +7,7 @@ import functools
 import os
 import platform
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,40 @@ def keep_freed_memory() -> bool:
     trim_threshold, mmap_max = -1, -4
     try:
         library = ctypes.CDLL("libc.so.6")
-        return bool(library.mallopt(trim_threshold, 2**31 - 1) and library.mallopt(mmap_max, 0))
+        return bool(library.mallopt(trim_threshold, -1) and library.mallopt(mmap_max, 0))
     except (OSError, AttributeError):
         return False
+
+
+def use_huge_pages(size_bytes: int = 3 * 2**30) -> bool:
+    """Have the heap of this process lie on huge pages up to a size; call it before a training, which fills them and keeps them.
+
+    A heap that grows by small pages costs a training a fifth of its time, most of all where a hypervisor has to find them.
+    Freed blocks are kept from now on, as `keep_freed_memory` does. Nothing is taken before it is used.
+
+    Args:
+        size_bytes: How much of the heap; what is beyond lies on small pages.
+
+    Returns:
+        Whether it did; False on other systems and C libraries, and where so much address space is refused.
+    """
+    import ctypes
+
+    huge_page, madv_hugepage = 2**21, 14
+    if sys.platform != "linux" or not keep_freed_memory():
+        return False
+    library = ctypes.CDLL("libc.so.6")
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.free.argtypes = [ctypes.c_void_p]
+    library.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    # The heap grows by it, and keeps both its length and the advice when it is freed.
+    block = library.malloc(size_bytes)
+    if block is None:
+        return False
+    start = -(-block // huge_page) * huge_page
+    advised: bool = library.madvise(start, (block + size_bytes - start) // huge_page * huge_page, madv_hugepage) == 0
+    library.free(block)
+    return advised
 
 
 def set_threads(threads: int | None = None) -> int:

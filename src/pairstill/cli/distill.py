@@ -142,7 +142,7 @@ def distill(
 
     import torch
 
-    from pairstill.machine import set_threads
+    from pairstill.machine import set_threads, use_huge_pages
     from pairstill.students.persistence import make_student, parse_config
     from pairstill.training.card import model_card
     from pairstill.training.data import corpus_of
@@ -152,6 +152,7 @@ def distill(
     take_field_kinds(values, student, tuple_set)
     parsed = parse_config(student, values)
     set_threads(threads)
+    use_huge_pages()
     validation = validation_of(tuple_set, metric, validation_rows, teacher_scores, objective)
     accelerator = open_accelerator(tracker, out)
     precision = resolve_precision(precision)

@@ -61,7 +61,7 @@ def distill_language_model(
 
     import torch
 
-    from pairstill.machine import set_threads
+    from pairstill.machine import set_threads, use_huge_pages
     from pairstill.students.base_folder import save_base
     from pairstill.students.encoders.language_model import new_bert
     from pairstill.students.encoders.layers import copy_layers
@@ -75,6 +75,7 @@ def distill_language_model(
 
     size = Shape.parse(shape)
     set_threads(threads)
+    use_huge_pages()
     precision = resolve_precision(precision)
     tokenizer, teacher = load_tokenizer(base), load_encoder(base)
     plan = LayerwisePlan.parse(layer_map, learn or (), size.layers, teacher.config.num_hidden_layers)  # type: ignore[union-attr, arg-type]

@@ -88,7 +88,7 @@ def pretrain(
 
     import torch
 
-    from pairstill.machine import set_threads
+    from pairstill.machine import set_threads, use_huge_pages
     from pairstill.students.base_folder import save_base, wrap_tokenizer
     from pairstill.students.encoders.language_model import load_language_model, new_language_model
     from pairstill.students.encoders.pretrained import check_max_lengths, load_tokenizer
@@ -104,6 +104,7 @@ def pretrain(
     size = shape or "tiny"
     Shape.parse(size)
     set_threads(threads)
+    use_huge_pages()
     precision = resolve_precision(precision)
 
     def settings_for(per_pass: int) -> TrainingSettings:

@@ -59,7 +59,7 @@ def teach(
 
     from pairstill.cli.training import progress_steps
     from pairstill.losses import make_loss
-    from pairstill.machine import set_threads
+    from pairstill.machine import set_threads, use_huge_pages
     from pairstill.students.cross_encoder import CrossEncoder, CrossEncoderConfig, CrossEncoderSource
     from pairstill.students.persistence import make_student
     from pairstill.training.card import model_card
@@ -68,6 +68,7 @@ def teach(
 
     objective = None if loss == "cross-entropy" else make_loss(loss, settings={"order": "labels"})
     set_threads(threads)
+    use_huge_pages()
     validation = validation_of(tuple_set, metric, validation_rows)
     accelerator = open_accelerator(tracker, out)
     precision = resolve_precision(precision)
