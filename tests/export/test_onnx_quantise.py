@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, load, numpy_helper, save
 
 from pairstill.errors import InputError
-from pairstill.export.onnx_quantise import Agreement, Samples, _quantise, agreement
+from pairstill.export.onnx_quantise import Agreement, Samples, _quantise, agreement, quantise_weights
 from pairstill.runtime.graph import Graph
 from tiny import tiny_tuple_set
 
@@ -48,6 +48,25 @@ def test_a_graph_in_eight_bits(tmp_path: Path) -> None:
     assert 0 < np.abs(rounded - exact).max() < 0.06 * np.abs(exact).max()
     alone = np.concatenate([Graph(path).run({"x": rows[place : place + 1]})["logits"] for place in range(20)])
     np.testing.assert_allclose(alone, rounded[:20], rtol=1e-6, atol=1e-6)
+
+
+def test_weights_in_eight_bits(tmp_path: Path) -> None:
+    path = tmp_path / "graph.onnx"
+    perceptron(path)
+    rows = np.random.default_rng(1).normal(size=(600, DIM)).astype(np.float32)
+    rows[7] *= 1000  # One large vector spoils no other.
+    exact = Graph(path).run({"x": rows})["logits"]
+    quantise_weights(path)
+    assert [one.op_type for one in load(path).graph.node].count("MatMulNBits") == 1
+    graph = Graph(path)
+    rounded = graph.run({"x": rows})["logits"]
+    others = np.arange(600) != 7
+    for part in (others, ~others):
+        assert 0 < np.linalg.norm((rounded - exact)[part]) < 0.02 * np.linalg.norm(exact[part])
+    alone = np.concatenate([graph.run({"x": rows[place : place + 1]})["logits"] for place in range(20)])
+    np.testing.assert_allclose(alone, rounded[:20], rtol=1e-5, atol=1e-5 * np.abs(rounded[:20]).max())
+    with pytest.raises(InputError, match="no product with 4,096 weights"):
+        quantise_weights(path)
 
 
 def test_a_graph_without_products(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from pairstill import __version__
 from pairstill.errors import InputError
 from pairstill.export.onnx_parts import FolderWriter
-from pairstill.export.onnx_quantise import Agreement, Samples, agreement, quantise
+from pairstill.export.onnx_quantise import Agreement, Samples, agreement, quantise, quantise_weights
 from pairstill.export.onnx_verification import Differences, verify
 from pairstill.files import fingerprint_file, sync_folder, write_json
 from pairstill.runtime import RuntimeStudent
@@ -110,13 +110,16 @@ def _quantised(
     body: Mapping[str, Any], folder: Path, samples: Samples, precision: str, encoder_precision: str
 ) -> dict[str, Any]:
     """The chosen graphs in int8; the body of `export.json` that goes with them."""
-    names = [body["head"]["file"]] if precision == "int8" else []
+    calibration = None
+    if precision == "int8":
+        steps = quantise(folder, samples, [body["head"]["file"]])
+        calibration = {"tuples": len(samples.calibration), "steps": steps}
     if encoder_precision == "int8":
-        names += sorted({one["encode"]["encoder"] for one in body["fields"]})
-    calibration = quantise(folder, samples, names)
+        for name in sorted({one["encode"]["encoder"] for one in body["fields"]}):
+            quantise_weights(folder / name)
     return {
-        **body, "precision": precision, "encoder_precision": encoder_precision,
-        "calibration": {"tuples": len(samples.calibration), "steps": calibration}, "files": _checksums(folder),
+        **body, "precision": precision, "encoder_precision": encoder_precision, "calibration": calibration,
+        "files": _checksums(folder),
     }  # fmt: skip
 
 

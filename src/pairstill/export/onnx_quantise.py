@@ -1,7 +1,9 @@
-"""Graphs in static 8-bit integers, and how far they rank as float32 does."""
+"""Graphs in 8-bit integers that no other tuple of a batch has a say in, and how far they rank as float32 does."""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,8 @@ from pairstill.tuples import TupleSet
 
 LEAST_WEIGHTS = 4096
 """Products with fewer weights stay in float32."""
+BLOCK = 32
+"""Weights of an encoder's output channel that share a step."""
 LEFT, RIGHT = 24, 128
 
 
@@ -104,6 +108,31 @@ def quantise(folder: Path, samples: Samples, names: Sequence[str]) -> dict[str, 
     return {name: _quantise(folder / name, feeds[name]) for name in names}
 
 
+def quantise_weights(path: Path) -> None:
+    """Replace a graph by one whose products with weights read these in 8 bits, a step for each 32 of a channel.
+
+    Activations get steps as they come, one for each 32 of a vector: they depend on that vector alone, so a score does not depend
+    on the other tuples of a batch, and there is nothing to calibrate. One step for all vectors, as heads have it, costs the
+    encoders of trained students their order. What it saves is reading weights, which is nearly all that a short text costs.
+
+    Raises:
+        InputError: The graph has no such product.
+    """
+    import onnx
+    from onnxruntime.quantization.matmul_nbits_quantizer import DefaultWeightOnlyQuantConfig, MatMulNBitsQuantizer
+
+    model = onnx.load(path)
+    wide = set(_wide_products(model, path, ["MatMul"]))
+    others = [one.name for one in model.graph.node if one.name not in wide]
+    config = DefaultWeightOnlyQuantConfig(block_size=BLOCK, is_symmetric=True, accuracy_level=4, bits=8)
+    with _quiet("onnxruntime.quantization.matmul_nbits_quantizer"):
+        quantiser = MatMulNBitsQuantizer(model, nodes_to_exclude=others, algo_config=config)
+        quantiser.process()
+    made = path.with_suffix(".int8")
+    quantiser.model.save_model_to_file(str(made), False)
+    made.replace(path)
+
+
 def agreement(exact: RuntimeStudent, other: RuntimeStudent, rows: Sequence[Sequence[str]]) -> Agreement:
     """Compare two exports of a student on tuples."""
     firsts = list(dict.fromkeys(row[0] for row in rows))[:LEFT]
@@ -143,16 +172,7 @@ def _quantise(path: Path, feeds: Sequence[dict[str, np.ndarray]]) -> dict[str, A
             return next(self.rows, None)
 
     model = onnx.load(path)
-    weights = {one.name: int(np.prod(one.dims)) for one in model.graph.initializer}
-    nodes = [
-        one.name
-        for one in model.graph.node
-        if one.op_type in ("MatMul", "Gemm") and weights.get(one.input[1], 0) >= LEAST_WEIGHTS
-    ]
-    if not nodes:
-        raise InputError(
-            f"{path.name} has no product with {LEAST_WEIGHTS:,} weights or more", fix="Leave it in float32"
-        )
+    nodes = _wide_products(model, path, ["MatMul", "Gemm"])
     made = path.with_suffix(".int8")
     quantization.quantize_static(
         str(path), str(made), Reader(), quant_format=quantization.QuantFormat.QDQ, per_channel=True, reduce_range=True,
@@ -162,6 +182,31 @@ def _quantise(path: Path, feeds: Sequence[dict[str, np.ndarray]]) -> dict[str, A
     )  # fmt: skip
     made.replace(path)
     return _steps(onnx.load(path))
+
+
+def _wide_products(model: Any, path: Path, kinds: Sequence[str]) -> list[str]:
+    """Names of the products with many weights."""
+    weights = {one.name: int(np.prod(one.dims)) for one in model.graph.initializer}
+    nodes = [
+        one.name for one in model.graph.node if one.op_type in kinds and weights.get(one.input[1], 0) >= LEAST_WEIGHTS
+    ]
+    if not nodes:
+        raise InputError(
+            f"{path.name} has no product with {LEAST_WEIGHTS:,} weights or more", fix="Leave it in float32"
+        )
+    return nodes
+
+
+@contextlib.contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep what a library says of every node out of the log."""
+    noisy = logging.getLogger(name)
+    before = noisy.disabled
+    noisy.disabled = True
+    try:
+        yield
+    finally:
+        noisy.disabled = before
 
 
 def _steps(model: Any) -> dict[str, list[float]]:
