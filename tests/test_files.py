@@ -103,3 +103,9 @@ def test_fingerprints_depend_on_content_alone(tmp_path):
     (tmp_path / "a").write_bytes(b"x")
     (tmp_path / "b").write_bytes(b"x")
     assert files.fingerprint_file(tmp_path / "a") == files.fingerprint_file(tmp_path / "b")
+
+
+def test_a_file_that_fits_is_read_ahead(tmp_path):
+    (tmp_path / "index").write_bytes(b"x" * 9_000_000)
+    assert files.read_ahead(tmp_path / "index", 9_000_000)
+    assert not files.read_ahead(tmp_path / "index", 8_999_999)

@@ -215,6 +215,25 @@ def fingerprint_json(content: Any) -> str:
     ).hexdigest()
 
 
+def read_ahead(path: Path, most_bytes: int) -> bool:
+    """Read a file that is mapped from end to end, so that later reads here and there find it in memory and not on the disk.
+
+    Args:
+        path: Of the file.
+        most_bytes: A larger one is left alone: it would push out what it pushed in.
+
+    Returns:
+        Whether it was read.
+    """
+    if path.stat().st_size > most_bytes:
+        return False
+    piece = bytearray(2**22)
+    with path.open("rb", buffering=0) as file:
+        while file.readinto(piece):
+            pass
+    return True
+
+
 def fingerprint_file(path: Path) -> str:
     """SHA-256 of a file's bytes, read in pieces."""
     with path.open("rb") as file:

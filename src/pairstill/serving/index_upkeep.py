@@ -12,7 +12,8 @@ from typing import Protocol
 import numpy as np
 
 from pairstill.errors import ArtefactError, LockedError
-from pairstill.files import MANIFEST
+from pairstill.files import MANIFEST, read_ahead
+from pairstill.machine import memory_limit_bytes
 from pairstill.retrieval.approximate import (
     FILE,
     ApproximateIndex,
@@ -98,6 +99,8 @@ class IndexUpkeep:
         if found is not None:
             coverage = Coverage(found[0].manifest.items, found[1])
             if len(vectors) - coverage.covered <= max(MOST_FRESH, SHARE_FRESH * coverage.covered):
+                # A search reads a few hundred places of it: the first hundred would each wait for the disk.
+                read_ahead(self.folder / FILE, (memory_limit_bytes() or 0) // 2)
                 return Covered.of(found[0], coverage, vectors)
         logger.warning("the index %s is stale; it is built anew, and search is exact meanwhile", self.folder)
         return None
