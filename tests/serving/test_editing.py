@@ -20,6 +20,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from pairstill.errors import InputError, LockedError, UnavailableError
+from pairstill.export import export_onnx
+from pairstill.retrieval.approximate import build_index
+from pairstill.retrieval.vectors import StoredVectors
+from pairstill.scoring.encode import encode_store
 from pairstill.serving.application import Application
 from pairstill.serving.editing import WAITING
 from pairstill.serving.errors import ServiceError, from_library
@@ -28,7 +32,9 @@ from pairstill.serving.schemas import PutRequest, SearchRequest
 from pairstill.serving.settings import Limits, ServeSettings, Sources
 from pairstill.serving.texts import TextStore
 from pairstill.serving.work import ITEMS_PER_PAIR, TEXT_COST, Cells, EncodeWork, ScoreWork
-from service_samples import ITEMS, Shop
+from pairstill.store import RepresentationStore
+from retrieval_samples import tiny_student
+from service_samples import ITEMS, Shop, logits_of
 
 
 @pytest.fixture
@@ -159,6 +165,65 @@ def test_a_swap_forgets_the_store_that_it_replaces(application: Application, own
         assert registered(texts)[0] == {"others", "searcher-items"}
         await application.editing.swap({})
         assert registered(texts)[0] == {"others", "searcher-items"}
+
+    tell(application, story)
+
+
+def test_swaps_what_searches_its_store_its_index_and_the_teacher(
+    application: Application, own: Path, shop: Shop, base: Path
+) -> None:
+    other = tiny_student(base, "de-cos", encoder={"layers": 1, "max_lengths": [4]})
+    encode_store(other, 1, shop.ids, shop.texts, own / "other-items", "item")
+    export_onnx(other, own / "other")
+    for items, index in (("other-items", "index"), ("searcher-items", "first-index")):
+        build_index(StoredVectors(RepresentationStore.open(own / items), "cosine"), own / index)
+
+    def folders(**names: str) -> dict[str, str]:
+        return {option: str(own / name) for option, name in names.items()}
+
+    async def story(client: httpx.AsyncClient) -> None:
+        async def swap(**names: str) -> httpx.Response:
+            return await client.post("/v1/admin/swap", json=folders(**names))
+
+        async def search() -> list[dict[str, Any]]:
+            body = {"query": "w1 w2 w3 w4 w5 w6", "top_k": ITEMS, "candidates": ITEMS, "teacher": True}
+            answer = await client.post("/v1/search", json=body)
+            assert answer.status_code == 200, answer.text
+            return sorted(answer.json()["results"], key=lambda one: one["id"])
+
+        async def none_has_a_teacher() -> None:
+            answer = await client.post("/v1/search", json={"query": "w1", "teacher": True})
+            assert answer.status_code == 409, answer.text
+
+        for refused, message in (
+            ({"search_store": "other-items"}, "another encoder"),
+            ({"search_student": "other"}, "another encoder"),
+            ({"search_student": "other", "search_store": "other-items", "index": "first-index"}, "encoder"),
+            ({"search_student": "ranker"}, "does not compare single vectors"),
+            ({"teacher": "ranker-items"}, "export"),
+        ):
+            answer = await swap(**refused)
+            assert answer.status_code in (409, 422), answer.text
+            assert message in answer.text
+        await none_has_a_teacher()
+        number = application.service.version.number
+        assert (await swap(teacher="teacher")).status_code == 200
+        before = await search()
+        assert (await swap(search_student="other", search_store="other-items", index="index")).status_code == 200
+        after = await search()
+        assert application.service.version.number == number + 2
+        snapshot = application.service.version.search_store
+        assert snapshot is not None
+        assert snapshot.snapshot().recall is not None
+        expected = other.encode(0, ["w1 w2 w3 w4 w5 w6"]).vectors[0, 0]
+        vectors = other.encode(1, [shop.texts[int(one["id"][1:])] for one in after]).vectors[:, 0]
+        cosines = vectors @ expected / np.linalg.norm(vectors, axis=1) / np.linalg.norm(expected)
+        np.testing.assert_allclose([one["similarity"] for one in after], cosines, atol=1e-5)
+        assert [one["similarity"] for one in before] != [one["similarity"] for one in after]
+        # Neither the head's scores nor the teacher's are those of what searched.
+        assert [one["logit"] for one in before] == [one["logit"] for one in after]
+        wanted = logits_of(shop.teacher, [("w1 w2 w3 w4 w5 w6", shop.texts[int(one["id"][1:])]) for one in after])
+        np.testing.assert_allclose([one["teacher_score"] for one in after], 1 / (1 + np.exp(-wanted)), atol=1e-5)
 
     tell(application, story)
 

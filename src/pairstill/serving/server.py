@@ -63,6 +63,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._application, self._started = application, started
         self._tasks: set[asyncio.Task[None]] = set()
+        self._opening = 0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then say so."""
@@ -91,10 +92,16 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
     async def _open_again(self) -> None:
+        # One may be under way and have read an older state; one that waits behind it will find what all signals until then announce.
+        if self._opening > 1:
+            return
+        self._opening += 1
         try:
             await self._application.editing.swap({}, patient=True)
         except PairstillError as error:
             logger.error("nothing was opened again: %s", error)
+        finally:
+            self._opening -= 1
 
     def _interrupt(self) -> None:
         self.force_exit = self.should_exit
