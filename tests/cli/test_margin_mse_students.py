@@ -41,8 +41,8 @@ def distill(
 ) -> tuple[int, str]:
     given = [
         "pairstill", "distill", "--tuples", folder / "tuples", "--scores", folder / "scores", "--out", out, "--max-length", 12,
-        "--loss", "margin-mse", "--split", "train", "--pairs", 96, "--batch-size", 32, "--stage1-pairs", 96, "--stage1-batch-size", 32,
-        "--precision", "float32", "--threads", 1, "--looks", 2, *more,
+        "--loss", "margin-mse", "--split", "train", "--pairs", 96, "--batch-size", 32,
+        *(() if "tk" in more else ("--stage1-pairs", 96, "--stage1-batch-size", 32)), "--precision", "float32", "--threads", 1, "--looks", 2, *more,
     ]  # fmt: skip
     monkeypatch.setattr(sys, "argv", [str(one) for one in [*given, "--set", f"encoder.base={base}"]])
     try:
@@ -89,6 +89,15 @@ def test_classes_are_refused(
     assert code == 2
     assert said.count("\n") == 1
     assert f"{reason}; 2 fields and 3 outputs were asked for" in said
+
+
+def test_a_stage_that_there_is_not_takes_no_flags(
+    folder: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = distill(folder, base, tmp_path, monkeypatch, capsys, "--student", "tk", "--stage1-pairs", "96")
+    assert code == 2
+    assert "--stage1-pairs has no effect here: a tk has no encoder of its own to freeze" in said
+    assert "Leave out --stage1-pairs" in said
 
 
 def test_a_bad_line_of_word_vectors_is_one_error(

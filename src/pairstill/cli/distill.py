@@ -111,6 +111,7 @@ def distill(
         checked_loss,
         open_accelerator,
         progress_steps,
+        refuse_stage1,
         resolve_precision,
         said,
         student_settings,
@@ -158,6 +159,8 @@ def distill(
     precision = resolve_precision(precision)
     torch.manual_seed(seed)
     model = make_student(student, parsed, corpus_of(tuple_set, data.tuples))
+    if not model.encoder_modules():
+        refuse_stage1(options, f"a {student} has no encoder of its own to freeze, so there is no stage 1")
 
     def settings(total: int, batch: int, rate: float, encoder_rate: float | None, cluster: int) -> TrainingSettings:
         return TrainingSettings(

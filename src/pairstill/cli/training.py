@@ -124,8 +124,7 @@ def checked_loss(options: Mapping[str, Any]) -> Loss:
     if stages not in ("two", "one", "first"):
         raise InputError(f"--stages is '{stages}'", expected="two, one or first")
     if stages == "one":
-        given = {f"--{name.replace('_', '-')}": options[name] for name in STAGE1_FLAGS}
-        refuse_flags(given, "--stages one leaves out stage 1")
+        refuse_stage1(options, "--stages one leaves out stage 1")
     if options["layerwise"] is None:
         given = {f"--{name.replace('_', '-')}": options[name] for name in LAYERWISE_FLAGS}
         refuse_flags(given, "no --layerwise is given")
@@ -133,6 +132,11 @@ def checked_loss(options: Mapping[str, Any]) -> Loss:
         options["loss"], temperature=options["temperature"], hard_weight=options["hard_weight"],
         settings=loss_settings(options["loss_set"] or []),
     )  # fmt: skip
+
+
+def refuse_stage1(options: Mapping[str, Any], reason: str) -> None:
+    """Refuse flags of a stage 1 that there is not."""
+    refuse_flags({f"--{name.replace('_', '-')}": options[name] for name in STAGE1_FLAGS}, reason)
 
 
 def training_data(
