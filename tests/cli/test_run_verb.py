@@ -5,7 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +121,54 @@ def test_students_of_several_tuple_sets_are_compared_on_the_one_that_evaluate_na
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((tmp_path / "grid" / "grid.csv").read_text().splitlines()))
     assert [row["tuples"] for row in rows] == ["tuples one", "tuples two"]
+
+
+def test_several_trainings_at_a_time(tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path) -> None:
+    tuple_set.save(tmp_path / "tuples")
+    students = {**body["grid"]["student"], "none": {"student": "de-cos", "base": "./nowhere"}}
+    recipe = {**body, "grid": {"student": students}, "distill": {**body["distill"], "pairs": 99_999}}
+    del recipe["distill"]["threads"]
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(sort_keys=False, data=recipe))
+    flags = ["recipe.yaml", "--out", "grid", "--distill", "pairs=64", "--distill", "set.pooling=mean"]
+    done = run(tmp_path, *flags, "--jobs", "3")
+    assert done.returncode == 2
+    assert "1 of 3 trainings failed: 'none' (seed 0)" in done.stderr
+    assert "[1/3] DE-Cos, seed 0: student: grid/cells/DE-Cos-seed0   de-cos, valid" in done.stderr
+    assert "[3/3] none, seed 0: error: " in done.stderr
+    assert "the folder of the base does not exist" in (tmp_path / "grid" / "cells" / "none-seed0.log").read_text()
+    rows = list(csv.DictReader((tmp_path / "grid" / "grid.csv").read_text().splitlines()))
+    assert [(row["student"], row["pairs"]) for row in rows] == [("DE-Cos", "64"), ("DE-FFNN", "64")]
+    assert (
+        json.loads((tmp_path / "grid" / "cells" / "DE-Cos-seed0" / "config.json").read_text())["config"]["pooling"]
+        == "mean"
+    )
+    # How many run at a time is no part of what was trained.
+    again = run(tmp_path, *flags)
+    assert "[2/3] DE-FFNN, seed 0: reused" in again.stderr
+
+
+@pytest.mark.soak
+def test_interrupted_trainings_end_together_and_go_on(
+    tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path
+) -> None:
+    tuple_set.save(tmp_path / "tuples")
+    recipe = {**body, "distill": {**body["distill"], "pairs": 40_000, "checkpoint-every-s": 0.1}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(sort_keys=False, data=recipe))
+    command = [sys.executable, "-m", "pairstill", "run", "recipe.yaml", "--out", "grid", "--jobs", "2"]
+    cells = [tmp_path / "grid" / "cells" / f"{name}-pooling-mean-seed0" for name in ("DE-Cos", "DE-FFNN")]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    while not all((cell / "training" / "stage-2" / "checkpoint").exists() for cell in cells):
+        assert process.poll() is None, process.stderr and process.stderr.read()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    left = subprocess.run(["pgrep", "-f", "grid/cells/DE-"], capture_output=True, text=True, check=False).stdout
+    assert left == ""
+    assert not any((cell / "config.json").exists() for cell in cells)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert all((cell / "config.json").exists() for cell in cells)
 
 
 def test_a_dry_run_prints_the_commands(body: dict[str, Any], tmp_path: Path) -> None:

@@ -17,13 +17,21 @@ USAGE_ERROR: Any = typer.BadParameter.__base__
 def run(
     recipe: Annotated[Path, typer.Argument(help="YAML file: title, distill, grid, evaluate, seeds.")],
     out: Annotated[Path, typer.Option(help="Folder of the grid; given again, it goes on.")],
+    distill: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An option for all cells in place of the recipe's, such as pairs=60000 or set.projection=64; a cell's own win."
+        ),
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time, each on its share of the cores.")] = 1,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the recipe and print its commands.")] = False,
 ) -> None:
     """Train and evaluate a grid of students, resumably, into one table; paths in the recipe start from here."""
+    from pairstill.cli.flags import pairs_of
     from pairstill.experiments.grid import evaluate, evaluation_command, runs_of, train
     from pairstill.experiments.recipe import Recipe
 
-    loaded = Recipe.load(recipe)
+    loaded = Recipe.load(recipe).changed(pairs_of(distill or [], "--distill"))
     runs = runs_of(loaded, out)
     for one in runs:
         check_command(one.command, f"the cell '{one.cell.name}'", recipe)
@@ -32,7 +40,7 @@ def run(
         for one in runs:
             print(_shell(one.command))
         return
-    failed = train(runs, lambda line: print(line, file=sys.stderr, flush=True))
+    failed = train(runs, lambda line: print(line, file=sys.stderr, flush=True), jobs)
     finished = [one for one in runs if one not in failed]
     if not finished:
         raise InputError("no cell could be trained", file=recipe, fix="The messages above say why")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,18 @@ class Recipe:
             if other != cell.name:
                 raise InputError(f"the cells '{other}' and '{cell.name}' would share a folder", file=self.file)
         return found
+
+    def changed(self, options: Mapping[str, str]) -> Recipe:
+        """With other options that all cells share, as the command line gives them; a cell's own still win.
+
+        Args:
+            options: Option of `pairstill distill`, or setting such as `set.projection` -> value.
+        """
+        more: dict[str, Option] = {}
+        for name, value in options.items():
+            option, _, setting = name.partition(".")
+            more = merged(more, _plain({option: {setting: value} if setting else value}))
+        return replace(self, distill=merged(self.distill, more))
 
     @classmethod
     def load(cls, path: str | Path) -> Recipe:
