@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 
 from pairstill.errors import InputError
@@ -142,9 +143,9 @@ class ServeSettings:
                 fix=f"Set one with --api-key-file or the variable {API_KEY_VARIABLE}, or say --no-auth if everybody may ask",
             )
 
-    @property
+    @cached_property
     def model_name(self) -> str:
-        """What answers call the model."""
+        """What answers call the model; kept, since every answer says it."""
         return self.name or self.sources.student.resolve().name
 
 
