@@ -113,7 +113,9 @@ def keep_freed_memory(most_bytes: int | None = None) -> bool:
     trim_threshold, mmap_max = -1, -4
     try:
         library = ctypes.CDLL("libc.so.6")
-        return bool(library.mallopt(trim_threshold, -1 if most_bytes is None else most_bytes) and library.mallopt(mmap_max, 0))
+        return bool(
+            library.mallopt(trim_threshold, -1 if most_bytes is None else most_bytes) and library.mallopt(mmap_max, 0)
+        )
     except (OSError, AttributeError):
         return False
 

@@ -28,7 +28,7 @@ from pairstill.cli.search import search
 from pairstill.cli.serve import serve
 from pairstill.cli.store import store
 from pairstill.cli.teach import teach
-from pairstill.errors import PairstillError
+from pairstill.errors import MissingExtraError, PairstillError
 
 INTERRUPTED = 130
 """Exit code after an interrupt: 128 and the number of the signal."""
@@ -80,12 +80,32 @@ app.add_typer(scores, name="scores")
 app.add_typer(store, name="store")
 
 
+EXTRAS = {
+    "train": (
+        "torch", "transformers", "accelerate", "bm25s", "fsspec", "ir_measures", "matplotlib", "numba", "onnx", "onnxscript", "PIL",
+        "sklearn", "scipy",
+    ),
+    "retrieval": ("faiss",),
+    "serve": ("fastapi", "onnxruntime", "prometheus_client", "uvicorn"),
+    "ray": ("ray",),
+    "datasets": ("datasets",),
+}  # fmt: skip
+"""Packages that are not always installed, by the extra that brings them."""
+
+
 def main() -> None:
     """Run the command line; a user's mistake becomes one message and exit code 2, an interrupt exit code 130."""
     try:
         app()
     except PairstillError as error:
         print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        extra = next((name for name, packages in EXTRAS.items() if package in packages), None)
+        if extra is None:
+            raise
+        print(f"error: {MissingExtraError(package, extra)}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as ended:
         if ended.code == INTERRUPTED:  # typer turns an interrupt into this code and says nothing
