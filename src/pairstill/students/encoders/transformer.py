@@ -9,7 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from pairstill.representation import Representation
+from pairstill.students.encoders.attention import ATTENTION, RECORDED
+from pairstill.students.encoders.packing import Packing
 from pairstill.students.encoders.pretrained import attention_mask, encoder_from_config, load_encoder, mean_pool
+
+PACKED_SHARE = 0.9
+"""Where fewer of the places of a padded batch hold tokens, they are packed."""
 
 
 @dataclass(frozen=True)
@@ -84,9 +89,35 @@ class TransformerEncoder(nn.Module):
         """The configuration that `from_saved` takes."""
         return saved_config(self.model.config)
 
-    def hidden_states(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """`(items, tokens)` ids to `(items, tokens, hidden)`, of which the first `lengths (items,)` are attended to."""
+    def hidden_states(self, ids: Tensor, lengths: Tensor, valid: Tensor | None = None) -> Tensor:
+        """`(items, tokens)` ids to `(items, tokens, hidden)`, of which the first `lengths (items,)` are attended to.
+
+        Args:
+            ids: Padded on the right.
+            lengths: `(items,)` tokens that are attended to.
+            valid: `(items,)` tokens whose hidden states are wanted; None means those that are attended to.
+        """
+        wanted = lengths if valid is None else valid
+        if self._packs(ids, wanted):
+            return self._run_packed(ids, Packing.of(wanted, ids.shape[1], lengths))
         return self.run_layers(lengths, ids.shape[1], input_ids=ids)
+
+    def _packs(self, ids: Tensor, lengths: Tensor) -> bool:
+        """Whether a pass without padding saves time: in training, where batches are not sorted by length."""
+        config: Any = self.model.config
+        known = config.model_type == "bert" and config._attn_implementation == ATTENTION
+        if not (known and torch.is_grad_enabled() and ids.device.type == "cpu"):
+            return False
+        return not hasattr(self.model, RECORDED) and int(lengths.sum()) < PACKED_SHARE * ids.numel()
+
+    def _run_packed(self, ids: Tensor, packing: Packing) -> Tensor:
+        positions = packing.slots % packing.width
+        # A mask of four dimensions is taken as it is; the packing has the one that counts.
+        unmasked = torch.zeros(1, 1, 1, 1)
+        hidden: Tensor = self.model(
+            input_ids=ids.reshape(-1)[packing.slots][None], position_ids=positions[None], attention_mask=unmasked, packing=packing,
+        ).last_hidden_state  # fmt: skip
+        return packing.spread(hidden[0])
 
     def run_layers(self, lengths: Tensor, width: int, **inputs: Tensor) -> Tensor:
         """The transformer's last hidden states of ids or of embedded tokens, named as `transformers` names them."""
@@ -104,7 +135,9 @@ class TransformerEncoder(nn.Module):
             keep: What is returned; `all` gives as many columns as there are ids.
             attended: `(items,)` how many of the tokens others attend to; None means all valid ones.
         """
-        return self.keep_vectors(self.hidden_states(ids, lengths if attended is None else attended), lengths, keep)
+        return self.keep_vectors(
+            self.hidden_states(ids, lengths if attended is None else attended, lengths), lengths, keep
+        )
 
     def keep_vectors(self, hidden: Tensor, lengths: Tensor, keep: Keep) -> Representation[Tensor]:
         """What is kept of `(items, tokens, hidden)` hidden states, of which `lengths (items,)` are valid; see `forward`."""

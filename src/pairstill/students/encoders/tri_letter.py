@@ -74,7 +74,7 @@ class TriLetterEncoder(TransformerEncoder):
         """Build from a saved configuration; weights are loaded over it."""
         return cls(encoder_from_config(model_config), similarity, weighted)
 
-    def hidden_states(self, ids: Tensor, lengths: Tensor) -> Tensor:
+    def hidden_states(self, ids: Tensor, lengths: Tensor, valid: Tensor | None = None) -> Tensor:
         """`(items, words, letters)` tri-letter ids to `(items, words, hidden)`."""
         return self.words_in_context(self.word_vectors(ids), lengths)
 
