@@ -11,7 +11,6 @@ from torch.autograd import Function
 
 from pairstill.students.encoders.pretrained import attention_mask
 
-
 ROUND = 256
 """Packed batches have a multiple of so many tokens: the libraries below compile products for every new size, which costs more than
 computing them."""
