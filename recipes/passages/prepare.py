@@ -1,6 +1,7 @@
 """Questions and passages of three sets in one: fitted on WikiQA, MedQuAD and DL21, tested on DL19 and DL20.
 
-Labels become grades from 0 to 1. The transfer set has no labels: of every training question of WikiQA and MedQuAD the top 20
+Labels become grades from 0 to 1. Students are chosen on WikiQA's validation questions and every fourth query of DL21; MedQuAD's are
+left out, because its negatives are too easy to choose by. The transfer set has no labels: of every training question of WikiQA and MedQuAD the top 20
 of MS MARCO's passages by BM25, and the candidates of DL21 and DL22. Test are the first 100 passages by BM25 of DL19 and DL20;
 the judgements are written apart, complete, in TREC's form, because many judged passages have no text here.
 """
@@ -15,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 DEPTH = 20
+HELD_OUT = 4
 TEST_DEPTH = 100
 
 
@@ -43,22 +45,25 @@ def main(data: Path, mined: Path, out: Path) -> None:
     passages.update({f"m-{row['id']}": row["text"] for row in read(mined / "collection-passage.parquet")})
     seen = set()
     for row in read(mined / "tuples.parquet"):
-        if row["split"] not in ("train", "valid"):
+        if row["split"] != "train":
             continue
-        tuples.append((f"m-{row['query']}", f"m-{row['passage']}", float(row["label"]), row["split"], "medquad"))
-        if row["split"] == "train" and row["query"] not in seen:
+        tuples.append((f"m-{row['query']}", f"m-{row['passage']}", float(row["label"]), "train", "medquad"))
+        if row["query"] not in seen:
             seen.add(row["query"])
             asked.append((f"m-{row['query']}", queries[f"m-{row['query']}"]))
 
     trec_passages = read(trec / "passages.parquet")
     passages.update({f"d-{row['passage_id']}": row["text"] for row in trec_passages})
     queries.update({f"d-{row['query_id']}": row["query"] for row in read(trec / "queries.parquet")})
-    for row in read(trec / "candidates.parquet"):
+    candidates = read(trec / "candidates.parquet")
+    held_out = set(sorted({row["query_id"] for row in candidates if row["track"] == "dl21"})[::HELD_OUT])
+    for row in candidates:
         pair, grade = (f"d-{row['query_id']}", f"d-{row['passage_id']}"), row["relevance"]
         if row["track"] == "dl21" and grade is not None:
-            tuples.append((*pair, grade / 3, "train", "dl21"))
+            tuples.append((*pair, grade / 3, "valid" if row["query_id"] in held_out else "train", "dl21"))
         elif row["track"] in ("dl21", "dl22"):
-            tuples.append((*pair, None, "transfer", row["track"]))
+            if row["query_id"] not in held_out:
+                tuples.append((*pair, None, "transfer", row["track"]))
         elif row["bm25_rank"] is not None and row["bm25_rank"] <= TEST_DEPTH:
             tuples.append((*pair, (grade or 0) / 3, "test", row["track"]))
 

@@ -30,6 +30,7 @@ class RunningProcesses:
 
         Raises:
             KeyboardInterrupt: It was interrupted, or all were stopped.
+            SystemExit: Of a signal's handler; the process has been interrupted and has ended.
         """
         with contextlib.ExitStack() as opened:
             if log is not None:
@@ -45,6 +46,10 @@ class RunningProcesses:
                 self._processes.add(process)
             try:
                 code = process.wait()
+            except SystemExit:
+                process.send_signal(signal.SIGINT)
+                process.wait()
+                raise
             finally:
                 with self._lock:
                     self._processes.discard(process)

@@ -188,7 +188,8 @@ def _vectors(source: TKSource, tokenizer: Any) -> Tensor:
     if source.word_vectors is None:
         model: Any = load_encoder(source.base, 1)
         found: Tensor = model.get_input_embeddings().weight.detach()
-        return found
+        # A base's embeddings are short (1.1 for MiniLM): positions, √(dim/2) long, and the context, √dim, would drown them.
+        return found * float(found.shape[1] ** 0.5 / found.norm(dim=1).mean())
     vocabulary: dict[str, int] = tokenizer.get_vocab()
     words, vectors = read_word_vectors(Path(source.word_vectors), lambda _, word: word in vocabulary)
     out = np.zeros((len(vocabulary), vectors.shape[1]), dtype=np.float32)
