@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # BERT2DNN on SST-2, sentences of reviews as its transfer set: temperature, stacked teachers, size of the transfer set.
-# usage: recipes/sentiment/run.sh DATA_FOLDER WORK_FOLDER [TEACHER_TEXTS] [TRANSFER_TEXTS]      (DATA_FOLDER: that of the sentiment sets)
+# usage: recipes/sentiment/run.sh DATA_FOLDER WORK_FOLDER [TEACHER_TEXTS] [TRANSFER_TEXTS] [PART]      (DATA_FOLDER: that of the sentiment sets)
 # Every step resumes; run it again after an interruption.
 set -euo pipefail
-data=$1 work=$2 teacher=${3:-126000} transfer=${4:-400000}
+data=$1 work=$2 teacher=${3:-126000} transfer=${4:-400000} part=${5:-100000}
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$work"
 [ -f "$work/files/tuples.parquet" ] || python "$here/prepare.py" "$data" "$work/files"
@@ -19,11 +19,11 @@ teach teacher-b --layers 4 --seed 1
 teach teacher-c --learning-rate 5e-5 --seed 2
 for one in a b c; do
   pairstill annotate --tuples set --teacher "teacher-$one" --split train --split valid --out "train-$one"
-  pairstill annotate --tuples set --teacher "teacher-$one" --split transfer --limit "$transfer" --out "transfer-$one"
+  pairstill annotate --tuples set --teacher "teacher-$one" --split transfer --limit "$part" --out "part-$one"
 done
-pairstill annotate --tuples set --teacher teacher-a --split transfer --limit 100000 --out transfer-a-100000
+pairstill annotate --tuples set --teacher teacher-a --split transfer --limit "$transfer" --out transfer-a
 all=()
-for one in a b c; do all+=(--scores "train-$one" --scores "transfer-$one"); done
+for one in a b c; do all+=(--scores "train-$one" --scores "part-$one"); done
 pairstill scores combine --how stack --fit-split valid --tuples set "${all[@]}" --out stack
 pairstill run "$here/temperature.yaml" --out temperature
 pairstill run "$here/transfer-size.yaml" --out transfer-size
