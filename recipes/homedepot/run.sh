@@ -9,6 +9,7 @@ mkdir -p "$work"
 sed "s#DATA#$(cd "$data" && pwd)#" "$here/source.yaml" > "$work/source.yaml"
 [ -f "$work/tuples/manifest.json" ] || pairstill describe "$work/source.yaml" --out "$work/tuples"
 [ -f "$work/teacher/config.json" ] || pairstill teach --tuples "$work/tuples" --out "$work/teacher" --max-length 64 --pairs 180000
+[ -d "$work/teacher-base" ] || pairstill export --student "$work/teacher" --out "$work/teacher-base" # ladder.yaml's PreTTR begins with it
 [ -f "$work/mined/manifest.json" ] || pairstill mine --tuples "$work/tuples" --out "$work/mined" --negatives-per-positive 0 \
   --transfer 34 --transfer-pairs 300000 --max-length 64
 pairstill annotate --tuples "$work/mined" --teacher "$work/teacher" --split train --split transfer --out "$work/scores"
