@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from pairstill.students.encoders import transformer
-from pairstill.students.encoders.packing import Packing
+from pairstill.students.cross_encoder import CrossEncoder
+from pairstill.students.encoders import packing
+from pairstill.students.encoders.packing import Packing, packs
 from pairstill.students.encoders.transformer import EncoderConfig, Keep, TransformerEncoder
 
 
@@ -43,9 +44,9 @@ def test_hidden_states_and_gradients(
     encoder: TransformerEncoder, keep: Keep, attended: Tensor | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed = run(encoder, keep, attended)
-    assert encoder._packs(*batch())
-    monkeypatch.setattr(transformer, "PACKED_SHARE", 0.0)
-    assert not encoder._packs(*batch())
+    assert packs(encoder.model, *batch())
+    monkeypatch.setattr(packing, "PACKED_SHARE", 0.0)
+    assert not packs(encoder.model, *batch())
     padded = run(encoder, keep, attended)
     assert len(packed[1]) == len(padded[1]) > 20
     for one, other in zip([*packed[0], *packed[1]], [*padded[0], *padded[1]], strict=True):
@@ -54,21 +55,42 @@ def test_hidden_states_and_gradients(
 
 def test_it_is_for_training_and_for_padded_batches(encoder: TransformerEncoder) -> None:
     ids, lengths = batch()
-    assert encoder._packs(ids, lengths)
-    assert not encoder._packs(ids, torch.full_like(lengths, ids.shape[1]))
+    assert packs(encoder.model, ids, lengths)
+    assert not packs(encoder.model, ids, torch.full_like(lengths, ids.shape[1]))
     with torch.no_grad():
-        assert not encoder._packs(ids, lengths)
+        assert not packs(encoder.model, ids, lengths)
 
 
 def test_there_and_back() -> None:
     _, lengths = batch()
-    packing = Packing.of(lengths, 14, lengths)
+    packed_texts = Packing.of(lengths, 14, lengths)
     padded = torch.randn(5, 14, 6, requires_grad=True)
-    packed = packing.pack(padded)
-    assert (packing.count, len(packed)) == (int(lengths.sum()), 256)
-    again = packing.spread(packed)
+    packed = packed_texts.pack(padded)
+    assert (packed_texts.count, len(packed)) == (int(lengths.sum()), 256)
+    again = packed_texts.spread(packed)
     valid = torch.arange(14) < lengths[:, None]
     assert torch.equal(again[valid], padded[valid])
     again[valid].sum().backward()
     assert padded.grad is not None
     assert torch.equal(padded.grad, valid[:, :, None].expand(-1, -1, 6).float())
+
+
+def test_a_cross_encoder_gives_the_same_logits_and_gradients(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = CrossEncoder.from_sequence_classification(str(base), outputs=2, dropout=0.0).train()
+    ids, lengths = batch()
+    types = (torch.arange(14) > 1).long().expand(5, -1)
+
+    def run() -> list[Tensor]:
+        model.zero_grad()
+        logits = model.classify(ids, types, lengths)
+        (logits * torch.arange(10).view(5, 2)).sum().backward()
+        return [logits.detach(), *(one.grad.clone() for one in model.parameters() if one.grad is not None)]
+
+    assert packs(model.model.base_model, ids, lengths)
+    packed = run()
+    monkeypatch.setattr(packing, "PACKED_SHARE", 0.0)
+    padded = run()
+    assert len(packed) == len(padded) > 20
+    for one, other in zip(packed, padded, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=2e-5, rtol=1e-4)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from pairstill.representation import Representation
 from pairstill.students.base import Prepared, Progress, Student, as_tensors
 from pairstill.students.encoders.attention import register
 from pairstill.students.encoders.dropout import replace_dropout
+from pairstill.students.encoders.packing import Packing, can_pack, packs, run_packed
 from pairstill.students.encoders.pretrained import (
     attention_mask,
     check_max_lengths,
@@ -163,12 +164,20 @@ class CrossEncoder(Student):
 
     def classify(self, ids: Tensor, types: Tensor | None, lengths: Tensor) -> Tensor:
         """Logits of joined tuples: ids and token types `(tuples, tokens)`, of which the first `lengths (tuples,)` are valid."""
+        transformer = self.model.base_model
+        if packs(transformer, ids, lengths):
+            packing = Packing.of(lengths, ids.shape[1], lengths)
+            hidden = packing.spread(run_packed(transformer, packing, ids, types))
+            pooled = self.model.dropout(transformer.pooler(hidden)).float()
+            return cast(Tensor, self.model.classifier(pooled)).float()
         extra = {} if types is None else {"token_type_ids": types}
         logits: Tensor = self.model(input_ids=ids, attention_mask=attention_mask(lengths, ids.shape[1]), **extra).logits
         return logits.float()
 
     def score_buckets(self, prepared: Sequence[Prepared], index: Tensor) -> Tensor:
-        """As `score`, in a few forward passes of similar length, so that little is padded."""
+        """As `score`, in a few forward passes of similar length, so that little is padded; in one where nothing is."""
+        if can_pack(self.model.base_model):
+            return self.score(prepared, index)
         lengths = torch.stack([one["lengths"][index[:, field]] for field, one in enumerate(prepared)], dim=1).sum(dim=1)
         joined = (lengths + self.template.special_count).clamp(max=self.max_length).cpu().numpy()
         budget = bucket_budget(joined)

@@ -6,14 +6,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import Function
 
+from pairstill.students.encoders.attention import ATTENTION, RECORDED
 from pairstill.students.encoders.pretrained import attention_mask
 
 ROUND = 256
 """Packed batches have a multiple of so many tokens: the libraries below compile products for every new size, which costs more than
 computing them."""
+
+PACKED_SHARE = 0.9
+"""Where fewer of the places of a padded batch hold tokens, they are packed."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,32 @@ class Packing:
         flat = padded.reshape(self.rows * self.width, -1)
         packed: Tensor = _Pack.apply(flat, self.slots, self.tokens, self.filled)  # type: ignore[no-untyped-call]
         return packed
+
+
+def can_pack(transformer: nn.Module) -> bool:
+    """Whether a transformer without head takes packed texts, and they would save time: in training, on a CPU."""
+    config: Any = transformer.config
+    known = config.model_type == "bert" and config._attn_implementation == ATTENTION
+    on_cpu = next(transformer.parameters()).device.type == "cpu"
+    return known and on_cpu and torch.is_grad_enabled() and not hasattr(transformer, RECORDED)
+
+
+def packs(transformer: nn.Module, ids: Tensor, lengths: Tensor) -> bool:
+    """Whether padded ids `(rows, width)`, of which `lengths (rows,)` are tokens, are better packed."""
+    return can_pack(transformer) and int(lengths.sum()) < PACKED_SHARE * ids.numel()
+
+
+def run_packed(transformer: nn.Module, packing: Packing, ids: Tensor, types: Tensor | None = None) -> Tensor:
+    """Last hidden states `(tokens, dim)` of padded ids and token types `(rows, width)`; see `Packing.spread`."""
+    positions = packing.slots % packing.width
+    # A mask of four dimensions is taken as it is; the packing has the one that counts.
+    unmasked = torch.zeros(1, 1, 1, 1)
+    extra = {} if types is None else {"token_type_ids": types.reshape(-1)[packing.slots][None]}
+    hidden: Tensor = transformer(
+        input_ids=ids.reshape(-1)[packing.slots][None], position_ids=positions[None], attention_mask=unmasked, packing=packing,
+        **extra,
+    ).last_hidden_state  # fmt: skip
+    return hidden[0]
 
 
 class _Spread(Function):

@@ -9,12 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pairstill.representation import Representation
-from pairstill.students.encoders.attention import ATTENTION, RECORDED
-from pairstill.students.encoders.packing import Packing
+from pairstill.students.encoders.packing import Packing, packs, run_packed
 from pairstill.students.encoders.pretrained import attention_mask, encoder_from_config, load_encoder, mean_pool
-
-PACKED_SHARE = 0.9
-"""Where fewer of the places of a padded batch hold tokens, they are packed."""
 
 
 @dataclass(frozen=True)
@@ -98,26 +94,10 @@ class TransformerEncoder(nn.Module):
             valid: `(items,)` tokens whose hidden states are wanted; None means those that are attended to.
         """
         wanted = lengths if valid is None else valid
-        if self._packs(ids, wanted):
-            return self._run_packed(ids, Packing.of(wanted, ids.shape[1], lengths))
+        if packs(self.model, ids, wanted):
+            packing = Packing.of(wanted, ids.shape[1], lengths)
+            return packing.spread(run_packed(self.model, packing, ids))
         return self.run_layers(lengths, ids.shape[1], input_ids=ids)
-
-    def _packs(self, ids: Tensor, lengths: Tensor) -> bool:
-        """Whether a pass without padding saves time: in training, where batches are not sorted by length."""
-        config: Any = self.model.config
-        known = config.model_type == "bert" and config._attn_implementation == ATTENTION
-        if not (known and torch.is_grad_enabled() and ids.device.type == "cpu"):
-            return False
-        return not hasattr(self.model, RECORDED) and int(lengths.sum()) < PACKED_SHARE * ids.numel()
-
-    def _run_packed(self, ids: Tensor, packing: Packing) -> Tensor:
-        positions = packing.slots % packing.width
-        # A mask of four dimensions is taken as it is; the packing has the one that counts.
-        unmasked = torch.zeros(1, 1, 1, 1)
-        hidden: Tensor = self.model(
-            input_ids=ids.reshape(-1)[packing.slots][None], position_ids=positions[None], attention_mask=unmasked, packing=packing,
-        ).last_hidden_state  # fmt: skip
-        return packing.spread(hidden[0])
 
     def run_layers(self, lengths: Tensor, width: int, **inputs: Tensor) -> Tensor:
         """The transformer's last hidden states of ids or of embedded tokens, named as `transformers` names them."""
