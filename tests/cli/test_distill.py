@@ -103,6 +103,15 @@ def test_texts_that_changed_are_not_taken_for_those_that_were_learnt(
     assert "other texts" in refused([*arguments, str(tmp_path / "tuples")], capsys, monkeypatch)
 
 
+def test_training_in_vain_is_said(folder: Path, base: Path, tmp_path: Path) -> None:
+    said = works(
+        "distill", "--student", "de-cos", "--stages", "one", "--tuples", folder / "tuples", "--base", base, "--hard-weight", "1", "--pairs", "64",
+        "--learning-rate", "0", "--new-learning-rate", "0", "--precision", "float32", "--threads", "1", "--out", tmp_path,
+    )  # fmt: skip
+    assert " before training), " in said
+    assert "note: training made it no better" in said
+
+
 def test_a_last_step_of_one_row_is_shared_by_two_processes(folder: Path, base: Path, tmp_path: Path) -> None:
     def arguments(out: Path) -> list[str]:
         return [

@@ -149,6 +149,33 @@ def test_distil_keeps_stage_1_where_stage_2_is_worse(base: Path, tuple_set: Tupl
     assert measured == pytest.approx(max(result.stage1.best, result.stage2.best), abs=1e-4)
 
 
+def test_a_student_that_no_step_makes_better_remains_as_it_began(
+    base: Path, tuple_set: TupleSet, tmp_path: Path
+) -> None:
+    model = student(base, "de-cos")
+    validation = Validation.on_labels(tuple_set, "train")
+    before = validation.measure(TupleScorer(model, token_sources(model, tuple_set)), "float32")
+    tuples = tuple_set.split("train")
+    upside_down = TrainingData(tuples, (2 - tuples.labels * 4).astype(np.float32)[:, None])
+    settings = replace(SETTINGS, pairs=960, encoder_learning_rate=2e-3, evaluate_every=240)
+    result = distil(
+        tuple_set,
+        model,
+        upside_down,
+        DistillationLoss(),
+        DistillationPlan(None, settings),
+        tmp_path,
+        validation=validation,
+    )
+    assert result.stage2 is not None
+    assert [one["pairs"] for one in result.stage2.history] == [0, 240, 480, 720, 960]
+    assert result.before == result.best == pytest.approx(before, abs=1e-6)
+    assert result.stage2.best_pairs == 0
+    assert validation.measure(TupleScorer(model, token_sources(model, tuple_set)), "float32") == pytest.approx(
+        before, abs=1e-6
+    )
+
+
 def test_teaching_learns_the_labels(base: Path, tuple_set: TupleSet, tmp_path: Path) -> None:
     model = student(base, "cross-encoder")
     validation = Validation.on_labels(tuple_set, "train")

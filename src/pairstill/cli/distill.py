@@ -221,4 +221,11 @@ def distill(
     )
     model.save_pretrained(out, card)
     seconds = sum(done.seconds for _, done in stages_done.values() if done is not None)
-    print(f"student: {out}   {student}, valid {validation.name} {said(result.best)}, {seconds:,.0f} s of training")
+    began = "" if result.before is None else f" ({said(result.before)} before training)"
+    print(
+        f"student: {out}   {student}, valid {validation.name} {said(result.best)}{began}, {seconds:,.0f} s of training"
+    )
+    if result.before is not None and result.before == result.best:
+        print(
+            "note: training made it no better, so the student is as it began; try other learning rates, more pairs or a better teacher"
+        )

@@ -47,6 +47,7 @@ class FitResult:
         seconds: Of training and validation, interruptions not counted.
         texts_per_pair: Distinct texts encoded (or gathered) per tuple.
         history: One entry a look: pairs, loss, value, seconds.
+        before: Value of the validation metric before the first step; None where nobody looked.
     """
 
     best: float | None
@@ -55,6 +56,7 @@ class FitResult:
     seconds: float
     texts_per_pair: float
     history: Sequence[Mapping[str, float]] = field(default_factory=tuple)
+    before: float | None = None
 
 
 def fit(
@@ -67,6 +69,7 @@ def fit(
     *,
     validation: Validation | None = None,
     validation_sources: Sequence[ItemSource] | None = None,
+    look_first: bool = False,
     accelerator: Any = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> FitResult:
@@ -84,6 +87,8 @@ def fit(
         folder: For checkpoints, `log.jsonl`, `result.json` and `best.safetensors`.
         validation: None keeps the last weights.
         validation_sources: None uses `sources`.
+        look_first: Look before the first step, too: a student that begins as something useful remains so where no step makes it
+            better.
         accelerator: An `accelerate.Accelerator` for several processes or trackers; None makes none. Trackers are told
             the loss every `settings.log_every` steps and every look, named after the folder.
         progress: Called with (tuples done, tuples in all).
@@ -96,8 +101,9 @@ def fit(
     main = accelerator is None or accelerator.is_main_process
     with locked_folder(folder) if main else contextlib.nullcontext():
         return _fit(
-            student, sources, data, loss, settings, folder, validation, validation_sources, accelerator, progress
-        )
+            student, sources, data, loss, settings, folder, validation, validation_sources, look_first, accelerator,
+            progress,
+        )  # fmt: skip
 
 
 def _fit(
@@ -109,6 +115,7 @@ def _fit(
     folder: Path,
     validation: Validation | None,
     validation_sources: Sequence[ItemSource] | None,
+    look_first: bool,
     accelerator: Any,
     progress: Callable[[int, int], None] | None,
 ) -> FitResult:
@@ -136,9 +143,14 @@ def _fit(
     average = None if settings.average_decay is None else WeightAverage(trained, settings.average_decay, rows.tables)
     checkpoint = Checkpoint(folder / "checkpoint")
     torch.manual_seed(settings.seed)
-    state = checkpoint.load(student, optimizers, average) or {
-        "step": 0, "best": None, "best_step": 0, "since": 0, "seconds": 0.0, "texts": 0, "history": [], "losses": [],
+    saved_state = checkpoint.load(student, optimizers, average)
+    state = saved_state or {
+        "step": 0, "best": None, "best_step": 0, "since": 0, "seconds": 0.0, "texts": 0, "history": [], "losses": [], "before": None,
     }  # fmt: skip
+    began, saved = time.perf_counter() - state["seconds"], time.perf_counter()
+    if saved_state is None and validation is not None and look_first:
+        _look(state, validation, looker, settings, folder, began, main, accelerator)
+        state["before"], state["since"] = state["best"], 0
     stepper = _distributed(scorer, accelerator)
     scorer.train()
     if settings.encoder_learning_rate is None:
@@ -148,7 +160,8 @@ def _fit(
     processes = (1, 0) if alone else (accelerator.num_processes, accelerator.process_index)
     batches, steps = Batches(data, loss, settings, *processes), settings.steps
     every = max(1, (settings.evaluate_every or max(settings.pairs // 10, 1)) // settings.batch_size)
-    began, saved = time.perf_counter() - state["seconds"], time.perf_counter()
+    # The last look is at the end, not once shortly before it, too.
+    looks = {*range(every, steps - every // 2 + 1, every), steps}
     while state["step"] < steps and not (settings.patience is not None and state["since"] >= settings.patience):
         step = state["step"]
         batch = batches.batch(step, student.device)
@@ -181,7 +194,7 @@ def _fit(
         if accelerator is not None and accelerator.trackers and (step + 1) % settings.log_every == 0:
             recent = float(np.mean(state["losses"][-settings.log_every :]))
             accelerator.log({f"{folder.name}/loss": recent}, step=(step + 1) * settings.batch_size)
-        if validation is not None and (state["step"] % every == 0 or state["step"] == steps):
+        if validation is not None and state["step"] in looks:
             with average.in_place() if average is not None else contextlib.nullcontext():
                 _look(state, validation, looker, settings, folder, began, main, accelerator)
             scorer.train()
@@ -205,6 +218,7 @@ def _fit(
         seconds=round(state["seconds"], 2),
         texts_per_pair=round(state["texts"] / max(1, state["step"] * settings.batch_size), 4),
         history=state["history"],
+        before=state.get("before"),
     )
     if accelerator is not None:
         accelerator.wait_for_everyone()
@@ -231,7 +245,7 @@ def _look(
     value = validation.measure(looker, settings.precision)
     entry = {
         "pairs": state["step"] * settings.batch_size,
-        "loss": float(np.mean(state["losses"])),
+        "loss": float(np.mean(state["losses"])) if state["losses"] else None,
         validation.name: round(value, 6) if math.isfinite(value) else None,
         "seconds": round(time.perf_counter() - began, 1),
     }

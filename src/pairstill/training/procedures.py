@@ -112,6 +112,11 @@ class DistillationResult:
         values = [one.best for one in (self.stage1, self.stage2) if one is not None and one.best is not None]
         return max(values, default=None)
 
+    @property
+    def before(self) -> float | None:
+        """The validation metric before anything was trained; the student stays so where nothing was better."""
+        return next((one.before for one in (self.stage1, self.stage2) if one is not None), None)
+
 
 def distil(
     tuple_set: TupleSet,
@@ -167,14 +172,14 @@ def distil(
             )  # fmt: skip
         first = fit(
             student, sources, data, loss, replace(plan.stage1, encoder_learning_rate=None), folder / "stage-1",
-            validation=validation, accelerator=accelerator, progress=progress_of("Stage 1: new parameters"),
+            validation=validation, look_first=True, accelerator=accelerator, progress=progress_of("Stage 1: new parameters"),
         )  # fmt: skip
         before = {name: tensor.clone() for name, tensor in student.state_dict().items()}
     second: FitResult | None = None
     if plan.stage2 is not None:
         second = fit(
             student, token_sources(student, tuple_set), data, loss, plan.stage2, folder / "stage-2",
-            validation=validation, accelerator=accelerator, progress=progress_of("Stage 2: everything"),
+            validation=validation, look_first=first is None, accelerator=accelerator, progress=progress_of("Stage 2: everything"),
         )  # fmt: skip
         if before is not None and first is not None and _worse(second.best, first.best):
             student.load_state_dict(before)
