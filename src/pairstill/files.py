@@ -23,17 +23,21 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextlib.contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
+def locked_folder(folder: Path, wait: bool = False) -> Iterator[None]:
     """Be the only writer of a folder; the lock is the process's, a killed one leaves none behind.
 
+    Args:
+        folder: Must be there.
+        wait: For another writer to end.
+
     Raises:
-        LockedError: Another process writes to it.
+        LockedError: Another process writes to it, and there was to be no waiting.
     """
     import fcntl
 
     with (folder / LOCK_FILE).open("a+b") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise LockedError(
                 "another process works in this folder", file=folder, fix="Wait for it to end, or choose another folder"

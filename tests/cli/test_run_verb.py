@@ -142,6 +142,7 @@ def test_several_trainings_at_a_time(tuple_set: TupleSet, body: dict[str, Any], 
         json.loads((tmp_path / "grid" / "cells" / "DE-Cos-seed0" / "config.json").read_text())["config"]["pooling"]
         == "mean"
     )
+    assert not (tmp_path / "grid" / "encoder-outputs").exists()
     # How many run at a time is no part of what was trained.
     again = run(tmp_path, *flags)
     assert "[2/3] DE-FFNN, seed 0: reused" in again.stderr

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -13,6 +14,7 @@ from pairstill.errors import ArtefactError, InputError
 from pairstill.losses import DistillationLoss
 from pairstill.students import Student, make_student
 from pairstill.students.persistence import parse_config
+from pairstill.training import procedures
 from pairstill.training.loop import TrainingData, fit
 from pairstill.training.procedures import DistillationPlan, distil, stored_sources, teach
 from pairstill.training.settings import TrainingSettings
@@ -135,6 +137,39 @@ def test_stage_1_freezes_the_encoder_and_its_stored_outputs_are_the_live_ones(
     for name, value in model.encoders.state_dict().items():
         torch.testing.assert_close(value, before[name], atol=0, rtol=0)
     assert any(not torch.equal(value, head[name]) for name, value in model.head.state_dict().items())
+
+
+def test_students_of_one_encoder_share_its_outputs(
+    base: Path, tuple_set: TupleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = DistillationPlan(replace(SETTINGS, pairs=64, encoder_learning_rate=None), None)
+    validation = Validation.on_labels(tuple_set, "valid")
+
+    def train(folder: str, values: TupleSet, shared: str | None, length: int = 16) -> Student:
+        config = {"encoder": {"base": str(base), "max_lengths": [length]}, "head": {"widths": [4]}}
+        torch.manual_seed(3)
+        model = make_student("de-ffnn", parse_config("de-ffnn", config))
+        distil(
+            values, model, data(values), DistillationLoss(), plan, tmp_path / folder, validation=validation,
+            encoder_outputs=None if shared is None else tmp_path / shared,
+        )  # fmt: skip
+        return model
+
+    alone, first = train("alone", tuple_set, None), train("first", tuple_set, "shared")
+    places = len(list((tmp_path / "shared").iterdir()))
+    with monkeypatch.context() as patch:
+        patch.setattr(procedures, "write_store", lambda *_, **__: pytest.fail("what is stored was encoded again"))
+        second = train("second", tuple_set, "shared")
+    for name, value in alone.state_dict().items():
+        torch.testing.assert_close(first.state_dict()[name], value, atol=0, rtol=0)
+        torch.testing.assert_close(second.state_dict()[name], value, atol=0, rtol=0)
+    item = tuple_set.collections["item"]
+    changed = replace(
+        tuple_set, collections={**tuple_set.collections, "item": replace(item, contents=pa.array(["w1"] * len(item)))}
+    )
+    train("changed", changed, "shared")
+    train("longer", tuple_set, "shared", length=12)
+    assert len(list((tmp_path / "shared").iterdir())) == 3 * places
 
 
 def test_distil_keeps_stage_1_where_stage_2_is_worse(base: Path, tuple_set: TupleSet, tmp_path: Path) -> None:

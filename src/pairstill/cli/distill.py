@@ -99,7 +99,13 @@ def distill(
     ] = None,
     looks: Annotated[int, typer.Option(min=1, help="How often a stage looks at the validation metric.")] = 10,
     validation_rows: Annotated[int, typer.Option(min=1, help="Validation rows to look at, whole groups.")] = 4000,
-    keep_encoder_outputs: Annotated[bool, typer.Option(help="Keep what stage 1 stored.")] = False,
+    encoder_outputs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder where stage 1 stores the encoders' outputs and finds those of students with the same encoder and texts; beside "
+            "the student, and deleted at the end, if left out."
+        ),
+    ] = None,
     checkpoint_every_s: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 60.0,
     threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
     tracker: Annotated[str | None, typer.Option(help="tensorboard or wandb, through accelerate.")] = None,
@@ -199,6 +205,7 @@ def distill(
             plan,
             work,
             validation=validation,
+            encoder_outputs=encoder_outputs,
             accelerator=accelerator,
             progress_of=progress_of,
         )
@@ -206,8 +213,7 @@ def distill(
         accelerator.end_training()
         if not accelerator.is_main_process:
             return
-    if not keep_encoder_outputs:
-        discard_encoder_outputs(work)
+    discard_encoder_outputs(work)
     stages_done = {"stage 1": (plan.stage1, result.stage1), "stage 2": (plan.stage2, result.stage2)}
     card = model_card(
         model,
@@ -221,11 +227,11 @@ def distill(
     )
     model.save_pretrained(out, card)
     seconds = sum(done.seconds for _, done in stages_done.values() if done is not None)
-    began = "" if result.before is None else f" ({said(result.before)} before training)"
-    print(
-        f"student: {out}   {student}, valid {validation.name} {said(result.best)}{began}, {seconds:,.0f} s of training"
-    )
     if result.before is not None and result.before == result.best:
         print(
             "note: training made it no better, so the student is as it began; try other learning rates, more pairs or a better teacher"
         )
+    began = "" if result.before is None else f" ({said(result.before)} before training)"
+    print(
+        f"student: {out}   {student}, valid {validation.name} {said(result.best)}{began}, {seconds:,.0f} s of training"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pairstill.files import read_json, write_json
 from pairstill.machine import usable_cores
 
 COMMAND_FILE = "command.json"
+ENCODER_OUTPUTS = "encoder-outputs"
 
 Announce = Callable[[str], None]
 
@@ -68,6 +70,8 @@ def train(runs: Sequence[Run], announce: Announce, jobs: int = 1) -> list[Run]:
     failed: list[Run] = []
     threads = max(1, usable_cores() // jobs)
     running = RunningProcesses()
+    # Cells that differ in their heads encode the texts once. Interrupted, they stay for the cells that are left.
+    shared = runs[0].folder.parent.parent / ENCODER_OUTPUTS
 
     def one(number: int, run: Run) -> None:
         where = f"[{number}/{len(runs)}] {run.cell.name}, seed {run.seed}"
@@ -76,7 +80,8 @@ def train(runs: Sequence[Run], announce: Announce, jobs: int = 1) -> list[Run]:
             return
         announce(where)
         log = None if jobs == 1 else run.folder.with_name(f"{run.folder.name}.log")
-        share = [] if log is None or "threads" in run.cell.options else ["--threads", str(threads)]
+        share = ["--encoder-outputs", str(shared)]
+        share += [] if log is None or "threads" in run.cell.options else ["--threads", str(threads)]
         if running.run([*run.command, *share], log) == 0:
             write_json(run.folder / COMMAND_FILE, run.command)
         else:
@@ -88,6 +93,7 @@ def train(runs: Sequence[Run], announce: Announce, jobs: int = 1) -> list[Run]:
     if jobs == 1:
         for number, run in enumerate(runs, start=1):
             one(number, run)
+        shutil.rmtree(shared, ignore_errors=True)
         return failed
     with ThreadPoolExecutor(jobs) as pool:
         waiting = [pool.submit(one, number, run) for number, run in enumerate(runs, start=1)]
@@ -99,6 +105,7 @@ def train(runs: Sequence[Run], announce: Announce, jobs: int = 1) -> list[Run]:
                 future.cancel()
             running.stop()
             raise
+    shutil.rmtree(shared, ignore_errors=True)
     return [run for run in runs if run in failed]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from pairstill.errors import InputError
-from pairstill.files import MANIFEST, write_json
+from pairstill.files import MANIFEST, fingerprint_json, locked_folder, write_json
 from pairstill.losses import DistillationLoss, Loss
 from pairstill.representation import Representation
 from pairstill.store import RepresentationStore, write_store
@@ -30,6 +30,9 @@ from pairstill.training.settings import TrainingSettings
 from pairstill.training.sources import ItemSource, StoreSource, token_sources
 from pairstill.training.validation import Validation
 from pairstill.tuples import TupleSet
+
+ENCODER_OUTPUTS, STORE = "encoder-outputs", "store"
+"""Where stage 1 stores them, and each of them inside."""
 
 ProgressOf = Callable[[str], Callable[[int, int], None] | None]
 """Gives the progress callable of a named step."""
@@ -127,6 +130,7 @@ def distil(
     folder: Path,
     *,
     validation: Validation | None = None,
+    encoder_outputs: Path | None = None,
     accelerator: Any = None,
     progress_of: ProgressOf = no_progress,
 ) -> DistillationResult:
@@ -146,6 +150,8 @@ def distil(
         plan: The stages.
         folder: Work folder; interrupted, the same call resumes.
         validation: Chooses the best state of each stage; None keeps the last.
+        encoder_outputs: Where stage 1 stores them, and finds those that another student of the same encoder, settings and texts
+            has stored; None takes `folder`.
         accelerator: For several processes or trackers.
         progress_of: Gives the progress callable of a named step.
 
@@ -162,7 +168,7 @@ def distil(
     before: dict[str, torch.Tensor] | None = None
     initialise_similarity(student, tuple_set, data, loss)
     if plan.stage1 is not None and student.encoder_modules():
-        stored = folder / "encoder-outputs"
+        stored = encoder_outputs or folder / ENCODER_OUTPUTS
         with accelerator.main_process_first() if accelerator is not None else contextlib.nullcontext():
             # A finished stage is only loaded.
             finished = (folder / "stage-1" / "result.json").exists()
@@ -213,7 +219,7 @@ def _check_plan(student: Student, data: TrainingData, loss: Loss, plan: Distilla
 
 def discard_encoder_outputs(folder: Path) -> None:
     """Delete what stage 1 stored; it is large, and only a resumed or repeated stage 1 needs it."""
-    shutil.rmtree(folder / "encoder-outputs", ignore_errors=True)
+    shutil.rmtree(folder / ENCODER_OUTPUTS, ignore_errors=True)
 
 
 def stored_sources(
@@ -238,7 +244,7 @@ def stored_sources(
         if key not in made:
             items = items_of(parts, sharing, len(tuple_set.collection_of(field)))
             made[key] = _store_field(
-                tuple_set, student, field, items, folder / name, precision, progress_of(f"Encoding '{name}'")
+                tuple_set, student, field, items, folder, precision, progress_of(f"Encoding '{name}'")
             )
         sources.append(made[key])
     return sources
@@ -261,14 +267,18 @@ def _store_field(
     fingerprint = encoder_fingerprint(student, field, items)
     places = np.full(len(texts), -1, dtype=np.int64)
     places[items] = np.arange(len(items))
-    if (folder / MANIFEST).exists():
-        return StoreSource(RepresentationStore.open(folder, fingerprint), places)
-    store: RepresentationStore = write_store(
-        folder, encode, len(items), encoder_fingerprint=fingerprint, field=tuple_set.field_names[field],
-        dtype="bfloat16" if precision == "bfloat16" else "float32",
-        stride="ragged" if student.encoder_vectors(field) is None else "fixed", progress=progress,
-    )  # fmt: skip
-    return StoreSource(store, places)
+    place = folder / fingerprint_json([tuple_set.fingerprint, fingerprint, precision])[:16]
+    place.mkdir(parents=True, exist_ok=True)
+    # Another student of the same encoder may be storing them just now.
+    with locked_folder(place, wait=True):
+        if (place / STORE / MANIFEST).exists():
+            return StoreSource(RepresentationStore.open(place / STORE, fingerprint), places)
+        store: RepresentationStore = write_store(
+            place / STORE, encode, len(items), encoder_fingerprint=fingerprint, field=tuple_set.field_names[field],
+            dtype="bfloat16" if precision == "bfloat16" else "float32",
+            stride="ragged" if student.encoder_vectors(field) is None else "fixed", progress=progress,
+        )  # fmt: skip
+        return StoreSource(store, places)
 
 
 def encoder_fingerprint(student: Student, field: int, items: np.ndarray | None = None) -> str:
