@@ -55,7 +55,6 @@ def annotate(
     """Score tuples with a teacher, or import scores from elsewhere; interrupted, the same command resumes."""
     from pairstill.cli.flags import pairs_of, refuse_flags
     from pairstill.cli.progress import progress_bar
-    from pairstill.cli.training import resolve_precision
     from pairstill.errors import InputError
     from pairstill.files import refuse_other_artefact
     from pairstill.tuples import TupleSet
@@ -121,7 +120,7 @@ def annotate(
         return
     tuple_set.split(*splits)
 
-    from pairstill.machine import set_threads
+    from pairstill.machine import resolve_precision, set_threads
     from pairstill.teachers.annotate import agreement_with_float32
     from pairstill.teachers.annotate import annotate as score_rows
     from pairstill.teachers.load import load_teacher

@@ -118,7 +118,6 @@ def distill(
         open_accelerator,
         progress_steps,
         refuse_stage1,
-        resolve_precision,
         said,
         student_settings,
         take_field_kinds,
@@ -149,7 +148,7 @@ def distill(
 
     import torch
 
-    from pairstill.machine import set_threads, use_huge_pages
+    from pairstill.machine import resolve_precision, set_threads, use_huge_pages
     from pairstill.students.persistence import make_student, parse_config
     from pairstill.training.card import model_card
     from pairstill.training.data import corpus_of

@@ -50,7 +50,6 @@ def distill_language_model(
     """Distil a base into a smaller BERT on plain texts, without labels; interrupted, the same command resumes."""
     from pairstill.cli.progress import progress_bar
     from pairstill.cli.texts import presented, refuse_other_base, said_texts
-    from pairstill.cli.training import resolve_precision
     from pairstill.errors import InputError
     from pairstill.tuples.read_texts import read_texts
 
@@ -61,7 +60,7 @@ def distill_language_model(
 
     import torch
 
-    from pairstill.machine import set_threads, use_huge_pages
+    from pairstill.machine import resolve_precision, set_threads, use_huge_pages
     from pairstill.students.base_folder import save_base
     from pairstill.students.encoders.language_model import new_bert
     from pairstill.students.encoders.layers import copy_layers

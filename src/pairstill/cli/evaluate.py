@@ -72,6 +72,9 @@ def evaluate(
     analysis_pairs: Annotated[
         int, typer.Option(min=100, help="Rows that kept vectors are measured on, at most.")
     ] = 5000,
+    precision: Annotated[
+        str, typer.Option(help="That quality is measured in: float32, bfloat16, or auto, the faster one here.")
+    ] = "float32",
     resamples: Annotated[int, typer.Option(min=10, help="Of the paired bootstrap.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the timing sample.")] = 0,
     threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
@@ -101,6 +104,7 @@ def evaluate(
 
     from pairstill.cli.analyses import analysis_request, plan_analyses
     from pairstill.evaluation.comparison import check_labels, unknown_slice
+    from pairstill.machine import resolve_precision
     from pairstill.metrics.catalogue import default_metrics, parse_metric
     from pairstill.tuples import TupleSet
 
@@ -113,6 +117,7 @@ def evaluate(
     request = analysis_request(analyses, analysis, against, term, case, analysis_pairs, seed)
     if out.exists() and not out.is_dir():
         raise InputError("the output is a file", file=out, expected="a folder to write into")
+    precision = resolve_precision(precision)
     tuple_set = TupleSet.load(tuples)
     wanted = list(dict.fromkeys(split or ["test"]))
     parts = {name: tuple_set.split(name) for name in wanted}
@@ -157,7 +162,7 @@ def evaluate(
         tuple_set, splits=wanted, teacher=master, students=students,
         others=others, metrics=metrics, slices=by or [], relevance=relevance, floors=floors,
         base=None if base == "none" else base, floor_length=floor_length, cost_seconds=cost_seconds if cost else None,
-        bert_base=bert_base, resamples=resamples, seed=seed, title=title or tuples.resolve().name,
+        bert_base=bert_base, precision=precision, resamples=resamples, seed=seed, title=title or tuples.resolve().name,
         progress_of=progress_bar,
     )  # fmt: skip
     inside = None if plan is None else analyse(plan, evaluation, tuple_set, progress_bar)

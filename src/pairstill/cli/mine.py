@@ -45,9 +45,10 @@ def mine(
 
     from pairstill.cli.flags import refuse_flags
     from pairstill.cli.progress import progress_bar
-    from pairstill.cli.training import progress_steps, resolve_precision
+    from pairstill.cli.training import progress_steps
     from pairstill.errors import InputError
     from pairstill.files import refuse_other_artefact
+    from pairstill.machine import resolve_precision
     from pairstill.mining import MiningSettings, check_mining, mine_tuple_set, python_source_pairs
     from pairstill.tuples import TupleSet
 

@@ -68,7 +68,6 @@ def pretrain(
     from pairstill.cli.pretrain_words import pretrain_words
     from pairstill.cli.progress import progress_bar
     from pairstill.cli.texts import presented, refuse_other_base, said_texts
-    from pairstill.cli.training import resolve_precision
     from pairstill.errors import InputError
     from pairstill.tuples.read_texts import read_texts
 
@@ -88,7 +87,7 @@ def pretrain(
 
     import torch
 
-    from pairstill.machine import set_threads, use_huge_pages
+    from pairstill.machine import resolve_precision, set_threads, use_huge_pages
     from pairstill.students.base_folder import save_base, wrap_tokenizer
     from pairstill.students.encoders.language_model import load_language_model, new_language_model
     from pairstill.students.encoders.pretrained import check_max_lengths, load_tokenizer

@@ -40,7 +40,7 @@ def teach(
     tracker: Annotated[str | None, typer.Option(help="tensorboard or wandb, through accelerate.")] = None,
 ) -> None:
     """Fine-tune a cross-encoder on labelled tuples; interrupted, the same command resumes."""
-    from pairstill.cli.training import open_accelerator, resolve_precision, said, validation_of
+    from pairstill.cli.training import open_accelerator, said, validation_of
     from pairstill.errors import InputError
     from pairstill.files import refuse_other_artefact
     from pairstill.tuples import TupleSet
@@ -59,7 +59,7 @@ def teach(
 
     from pairstill.cli.training import progress_steps
     from pairstill.losses import make_loss
-    from pairstill.machine import set_threads, use_huge_pages
+    from pairstill.machine import resolve_precision, set_threads, use_huge_pages
     from pairstill.students.cross_encoder import CrossEncoder, CrossEncoderConfig, CrossEncoderSource
     from pairstill.students.persistence import make_student
     from pairstill.training.card import model_card

@@ -23,17 +23,6 @@ STAGE1_FLAGS = ("stage1_pairs", "stage1_batch_size", "stage1_learning_rate")
 LAYERWISE_FLAGS = ("layerwise_pairs", "layerwise_learning_rate", "layer_map", "layer_term")
 
 
-def resolve_precision(precision: str) -> str:
-    """`auto` means bfloat16 where the processor computes it natively."""
-    if precision == "auto":
-        from pairstill.machine import best_precision
-
-        return best_precision()
-    if precision not in ("float32", "bfloat16"):
-        raise InputError(f"the precision '{precision}' is unknown", expected="auto, float32 or bfloat16")
-    return precision
-
-
 def validation_of(
     tuple_set: TupleSet,
     metric: str | None,

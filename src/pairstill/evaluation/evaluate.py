@@ -67,6 +67,7 @@ def evaluate(
     floor_length: int = 128,
     cost_seconds: float | None = 90.0,
     bert_base: Scope = "full",
+    precision: str = "float32",
     resamples: int = 1000,
     seed: int = 0,
     title: str = "Evaluation",
@@ -89,6 +90,7 @@ def evaluate(
         floor_length: Tokens that the base reads of a text.
         cost_seconds: About how long to measure speed, in all; None measures none.
         bert_base: Which forms of BERT-base to time: `full`, `pytorch` or `none`.
+        precision: That models score the splits in; speeds are measured in the precisions that suit each.
         resamples: Of the paired bootstrap.
         seed: Of the bootstrap and of the timing sample.
         title: Heading of the report.
@@ -110,7 +112,7 @@ def evaluate(
     elif teacher is not None:
         models.insert(0, (teacher[0], "teacher", teacher[1]))
     _check_names([*((name, role) for name, role, _ in models), *((one.name, one.role) for one in given)], floors)
-    passes = [_score(tuple_set, tuples, name, role, model, steps) for name, role, model in models]
+    passes = [_score(tuple_set, tuples, name, role, model, precision, steps) for name, role, model in models]
     scored = [system for system, _ in passes]
     notes: tuple[str, ...] = ()
     references: CostReferences | None = None
@@ -118,6 +120,8 @@ def evaluate(
         scored, references, notes = _costs(tuple_set, tuples, models, passes, cost_seconds, bert_base, seed, steps)
     systems = merge_seeds([*scored, *given])
     warnings: list[str] = []
+    if precision != "float32" and models:
+        warnings.append(f"Models were scored in {precision}.")
     if floors:
         with steps("Floors", "texts") as progress:
             added, missing = floor_systems(tuple_set, tuples, base, max_length=floor_length, progress=progress)
@@ -180,12 +184,18 @@ def _machine(threads: int) -> dict[str, Any]:
 
 
 def _score(
-    tuple_set: TupleSet, tuples: Mapping[str, Tuples], name: str, role: Role, model: Student, steps: ProgressOf
+    tuple_set: TupleSet,
+    tuples: Mapping[str, Tuples],
+    name: str,
+    role: Role,
+    model: Student,
+    precision: str,
+    steps: ProgressOf,
 ) -> tuple[System, Any]:
     logits, timing = {}, None
     for split, rows in tuples.items():
         with steps(f"Scoring {split} with {name}", "texts and pairs") as progress:
-            values, rate = timed_scores(model, tuple_set, rows, progress)
+            values, rate = timed_scores(model, tuple_set, rows, progress, precision)
         if model.outputs == 2 and tuple_set.labels.outputs == 1:
             values = values[:, 1:] - values[:, :1]
         logits[split] = values[None].astype(np.float32)

@@ -233,13 +233,17 @@ def _measure_encoder(
 
 
 def timed_scores(
-    student: Student, tuple_set: TupleSet, tuples: Tuples, progress: Callable[[int, int], None] | None = None
+    student: Student,
+    tuple_set: TupleSet,
+    tuples: Tuples,
+    progress: Callable[[int, int], None] | None = None,
+    precision: str = "float32",
 ) -> tuple[np.ndarray, Timing]:
     """`(rows, outputs)` float32 logits of a split from its texts, and the rate of that one pass."""
     import torch
 
     began = time.perf_counter()
-    logits = student.score_tuples(tuple_set, tuples, progress=progress)
+    logits = student.score_tuples(tuple_set, tuples, precision=precision, progress=progress)
     rate = len(tuples) / max(time.perf_counter() - began, 1e-9)
     lengths = []
     for field in range(student.field_count):
@@ -247,6 +251,6 @@ def timed_scores(
         every = tuple_set.values(field)
         lengths.append(float(student.tokenize(field, [every[item] for item in items]).lengths.mean()))
     timing = as_timing(
-        [rate], unit="pairs", precision="float32", threads=torch.get_num_threads(), batch=1024, lengths=tuple(lengths)
+        [rate], unit="pairs", precision=precision, threads=torch.get_num_threads(), batch=1024, lengths=tuple(lengths)
     )
     return logits, timing
