@@ -69,6 +69,30 @@ def test_evaluate_and_report_from_the_command_line(folder, tmp_path):
     assert (tmp_path / "two.html").read_text().count('class="comparison"') == 2
 
 
+def test_quality_in_bfloat16_is_nearly_that_in_float32_and_said(folder, tmp_path):
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        out = tmp_path / precision
+        command = [
+            "evaluate",
+            "--tuples",
+            folder / "set",
+            "--student",
+            folder / "tsf-0",
+            "--no-cost",
+            "--no-floors",
+            "--resamples",
+            "10",
+        ]
+        done = CliRunner().invoke(app, [*map(str, command), "--precision", precision, "--out", str(out)])
+        assert done.exit_code == 0, done.output
+        found[precision] = Comparison.load(out / "results.json")
+    exact, near = (one.splits[0].systems[0].compared for one in found.values())
+    assert exact != near
+    assert exact == pytest.approx(near, abs=0.05)
+    assert "Models were scored in bfloat16." in found["bfloat16"].warnings
+
+
 def evaluate_error(folder, tmp_path, *arguments, tuples="set"):
     result = CliRunner().invoke(
         app, ["evaluate", "--tuples", str(folder / tuples), "--out", str(tmp_path / "out"), *map(str, arguments)]
@@ -102,6 +126,7 @@ def evaluate_error(folder, tmp_path, *arguments, tuples="set"):
         (["--scores", "a={}/similar.csv", "--metric", "persson"], "Did you mean 'pearson'?"),
         (["--scores", "a={}/similar.csv", "--metric", "auc-roc"], "AUC-ROC is not defined for graded labels"),
         (["--scores", "a={}/similar.csv", "--relevant-from", "9"], "--relevant-from is 9"),
+        (["--student", "{}/tsf-0", "--precision", "half"], "the precision 'half' is unknown"),
     ],
 )
 def test_bad_input_gets_one_error(folder, tmp_path, arguments, message):
