@@ -93,18 +93,17 @@ def train(runs: Sequence[Run], announce: Announce, jobs: int = 1) -> list[Run]:
     if jobs == 1:
         for number, run in enumerate(runs, start=1):
             one(number, run)
-        shutil.rmtree(shared, ignore_errors=True)
-        return failed
-    with ThreadPoolExecutor(jobs) as pool:
-        waiting = [pool.submit(one, number, run) for number, run in enumerate(runs, start=1)]
-        try:
-            for ended in as_completed(waiting):
-                ended.result()
-        except BaseException:
-            for future in waiting:
-                future.cancel()
-            running.stop()
-            raise
+    else:
+        with ThreadPoolExecutor(jobs) as pool:
+            waiting = [pool.submit(one, number, run) for number, run in enumerate(runs, start=1)]
+            try:
+                for ended in as_completed(waiting):
+                    ended.result()
+            except BaseException:
+                for future in waiting:
+                    future.cancel()
+                running.stop()
+                raise
     shutil.rmtree(shared, ignore_errors=True)
     return [run for run in runs if run in failed]
 
