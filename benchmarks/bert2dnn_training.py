@@ -19,7 +19,7 @@ import torch
 from ngram_extraction import made_texts
 
 from pairstill.losses import DistillationLoss
-from pairstill.machine import best_precision, describe, set_threads
+from pairstill.machine import best_precision, describe, set_threads, use_huge_pages
 from pairstill.students import BERT2DNN
 from pairstill.students.persistence import make_student, parse_config
 from pairstill.training.data import TrainingData, corpus_of
@@ -58,7 +58,7 @@ def rate(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--batch-size", type=int, default=1024)
-    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--dense-steps", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--items", type=int, default=60_000)
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--precisions", nargs="+", default=["float32", "bfloat16"])
     arguments = parser.parse_args()
     threads = set_threads(arguments.threads)
+    use_huge_pages()  # as `distill` does
     tuple_set = made_tuples(arguments.items, 4 * arguments.items)
     torch.manual_seed(0)
     student = make_student(

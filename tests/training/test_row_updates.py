@@ -15,6 +15,7 @@ from torch import nn
 from pairstill.errors import InputError
 from pairstill.losses import DistillationLoss
 from pairstill.students import Student, make_student
+from pairstill.students.encoders.bag import BagTable
 from pairstill.students.persistence import parse_config
 from pairstill.training import loop
 from pairstill.training.data import TrainingData, corpus_of
@@ -31,12 +32,12 @@ SETTINGS = TrainingSettings(
 )
 
 
-def bag(rows: int = 20, dim: int = 3) -> nn.EmbeddingBag:
+def bag(rows: int = 20, dim: int = 3) -> BagTable:
     torch.manual_seed(0)
-    return nn.EmbeddingBag(rows, dim, mode="sum", sparse=True)
+    return BagTable(rows, dim)
 
 
-def backward(module: nn.EmbeddingBag, ids: list[int], seed: int) -> None:
+def backward(module: BagTable, ids: list[int], seed: int) -> None:
     outputs = module(torch.tensor(ids), torch.tensor([0, 1]))
     (outputs * torch.randn(outputs.shape, generator=torch.Generator().manual_seed(seed))).sum().backward()
 
@@ -48,11 +49,13 @@ def test_merged_gradients_are_the_dense_ones_by_row() -> None:
     module = bag()
     rows = RowGradients(row_tables(module))
     # As where two fields share a table, two gradients add up.
-    backward(module, BATCHES[0], 0)
-    backward(module, BATCHES[1], 1)
+    for number in (0, 1):
+        backward(module, BATCHES[number], number)
     assert module.weight.grad is not None
     dense = module.weight.grad.to_dense()
-    rows.merge()
+    with rows.collected():
+        for number in (0, 1):
+            backward(module, BATCHES[number], number)
     assert module.weight.grad._indices()[0].tolist() == [1, 3, 7, 19]
     torch.testing.assert_close(module.weight.grad.to_dense(), dense)
 
@@ -63,9 +66,9 @@ def test_the_steps_are_those_of_pytorchs_sparse_adam() -> None:
     optimizer = RowAdam([{"params": rows.tables, "lr": 0.05}], (0.9, 0.99), 1e-6)
     reference = torch.optim.SparseAdam(theirs.parameters(), lr=0.05, betas=(0.9, 0.99), eps=1e-6)
     for number, ids in enumerate(BATCHES * 3):
-        backward(ours, ids, number)
+        with rows.collected():
+            backward(ours, ids, number)
         backward(theirs, ids, number)
-        rows.merge()
         for one in (optimizer, reference):
             one.step()
             one.zero_grad()
@@ -78,8 +81,8 @@ def test_tiny_gradients_move_rows_as_far_as_large_ones() -> None:
         module = bag()
         rows = RowGradients(row_tables(module))
         before = module.weight.detach().clone()
-        (module(torch.tensor([3, 5]), torch.tensor([0])) * size).sum().backward()
-        rows.merge()
+        with rows.collected():
+            (module(torch.tensor([3, 5]), torch.tensor([0])) * size).sum().backward()
         RowAdam([{"params": rows.tables, "lr": 0.01}], (0.9, 0.999)).step()
         moved.append(module.weight.detach() - before)
     torch.testing.assert_close(moved[1], moved[0], rtol=1e-2, atol=1e-5)
@@ -91,9 +94,9 @@ def test_gradients_are_clipped_together() -> None:
     dense.sparse = False
     layers = [nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(4))]
     for module, layer in zip((sparse, dense), layers, strict=True):
-        backward(module, BATCHES[0], 0)
+        with RowGradients(row_tables(module)).collected():
+            backward(module, BATCHES[0], 0)
         (layer * torch.arange(4.0)).sum().backward()
-    RowGradients(row_tables(sparse)).merge()
     clip_gradients([sparse.weight, layers[0]], 0.5)
     clip_gradients([dense.weight, layers[1]], 0.5)
     assert sparse.weight.grad is not None
@@ -109,8 +112,8 @@ def test_the_running_mean_of_a_table_is_that_of_a_dense_parameter() -> None:
     plain = WeightAverage(rows.tables, 0.9)
     resumed = WeightAverage(rows.tables, 0.9, rows.tables)
     for step in range(1, 30):
-        backward(module, BATCHES[step % 4], step)
-        rows.merge()
+        with rows.collected():
+            backward(module, BATCHES[step % 4], step)
         lazy.before_update()
         optimizer.step()
         optimizer.zero_grad()
@@ -223,3 +226,17 @@ def test_several_processes_and_other_devices_are_refused(tuple_set: TupleSet, tm
         fit(model, token_sources(model, tuple_set), data(tuple_set), DistillationLoss(), SETTINGS, tmp_path, accelerator=TwoProcesses())  # fmt: skip
     with pytest.raises(InputError, match="done on a CPU"):
         RowGradients(row_tables(model.to("meta")))
+
+
+def test_a_pass_that_fails_leaves_no_gradient_and_ends_the_collecting() -> None:
+    module = bag()
+
+    def fails() -> None:
+        with RowGradients(row_tables(module)).collected():
+            backward(module, BATCHES[0], 0)
+            backward(module, [1000], 0)
+
+    with pytest.raises(RuntimeError, match="1000"):
+        fails()
+    assert module.weight.grad is None
+    assert module.collected is None

@@ -165,7 +165,8 @@ class PreTTR(Student):
 
         def gather(name: str) -> Tensor:
             fields = range(self.field_count if name in prepared[-1] else 1)
-            return torch.cat([prepared[field][name][index[:, field], : widths[field]] for field in fields], dim=1)
+            used = [prepared[field][name][:, : widths[field]] for field in fields]
+            return torch.cat([one.index_select(0, index[:, field]) for field, one in enumerate(used)], dim=1)
 
         valid = torch.cat([attention_mask(one, width) for one, width in zip(lengths, widths, strict=True)], dim=1)
         bias = ((1 - valid) * MASKED)[:, None, None].float()

@@ -169,16 +169,16 @@ def _fit(
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate
-        with precision_context(settings.precision, student.device.type):
-            logits = stepper(batch.index)
-        value = loss(logits, batch.targets, batch.whole) * batch.share
-        if not math.isfinite(float(value.detach())):
-            raise InputError(
-                f"the loss is {float(value.detach())} after {step * settings.batch_size:,} tuples: the training diverges",
-                fix="Lower the learning rates",
-            )
-        torch.autograd.backward(value)
-        rows.merge()
+        with rows.collected():
+            with precision_context(settings.precision, student.device.type):
+                logits = stepper(batch.index)
+            value = loss(logits, batch.targets, batch.whole) * batch.share
+            if not math.isfinite(float(value.detach())):
+                raise InputError(
+                    f"the loss is {float(value.detach())} after {step * settings.batch_size:,} tuples: the training diverges",
+                    fix="Lower the learning rates",
+                )
+            torch.autograd.backward(value)
         if settings.clip is not None:
             clip_gradients(trained, settings.clip)
         if average is not None:

@@ -33,20 +33,23 @@ def distinct(ids: Any, slots: Any, out: Any) -> int:
 
 
 @numba.njit(fastmath=_FAST, **_OPTIONS)
-def add_by_slot(ids: Any, values: Any, slots: Any, out: Any) -> None:
-    """out[slots[ids[i]]] += values[i], in order.
+def add_bags(ids: Any, starts: Any, gradients: Any, slots: Any, out: Any) -> None:
+    """out[slots[ids[i]]] += gradients[the bag of i], in order.
 
     Args:
-        ids: `(entries,)`.
-        values: `(entries, dim)`.
+        ids: `(entries,)`, bag after bag.
+        starts: `(bags,)` first entry of each.
+        gradients: `(bags, dim)`.
         slots: `(rows of the table,)`.
-        out: `(distinct rows, dim)` zeros.
+        out: `(distinct rows, dim)`, added to.
     """
-    dim = values.shape[1]
-    for entry in range(ids.shape[0]):
-        target, value = out[slots[ids[entry]]], values[entry]
-        for place in range(dim):
-            target[place] += value[place]
+    dim, bags = gradients.shape[1], len(starts)
+    for bag in range(bags):
+        gradient = gradients[bag]
+        for entry in range(starts[bag], starts[bag + 1] if bag + 1 < bags else len(ids)):
+            target = out[slots[ids[entry]]]
+            for place in range(dim):
+                target[place] += gradient[place]
 
 
 @numba.njit(fastmath=_FAST, **_OPTIONS)

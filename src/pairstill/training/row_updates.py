@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from pairstill.errors import InputError
+from pairstill.students.encoders.bag import BagGradient, BagTable
 from pairstill.training import row_kernels as kernels
 
 EPSILON = 1e-12
@@ -18,35 +20,46 @@ EPSILON = 1e-12
 made for those would all but stop it."""
 
 
-def row_tables(module: nn.Module) -> list[nn.Parameter]:
-    """Parameters whose gradients hold only the rows that were read: those of `EmbeddingBag(sparse=True)`."""
-    bags = [one for one in module.modules() if isinstance(one, nn.EmbeddingBag) and one.sparse]
-    return [parameter for one in bags for parameter in one.parameters()]
+def row_tables(module: nn.Module) -> list[BagTable]:
+    """Tables whose gradients hold only the rows that were read."""
+    return [one for one in module.modules() if isinstance(one, BagTable) and one.sparse]
 
 
 class RowGradients:
-    """Makes the gradients of tables into distinct, ascending rows, so that each row is updated once a step.
+    """Gives tables gradients of distinct, ascending rows, so that each row is updated once a step.
 
     Args:
-        tables: Float32 parameters on the CPU.
+        tables: Float32, on the CPU.
+
+    Attributes:
+        tables: Their parameters.
 
     Raises:
         InputError: A table is elsewhere.
     """
 
-    def __init__(self, tables: Sequence[nn.Parameter]) -> None:
-        self.tables = list(tables)
+    def __init__(self, tables: Sequence[BagTable]) -> None:
+        self._modules = list(tables)
+        self.tables = [cast(nn.Parameter, one.weight) for one in tables]
         if any(one.device.type != "cpu" for one in self.tables):
             raise InputError(
                 "tables of embeddings are updated row by row, which is done on a CPU", fix="Train on the CPU"
             )
         self._slots = [np.full(len(one), -1, dtype=np.int32) for one in self.tables]
 
-    def merge(self) -> None:
-        """Replace each table's gradient by one whose rows are distinct."""
-        for table, slots in zip(self.tables, self._slots, strict=True):
-            if table.grad is not None:
-                table.grad = _merged(table.grad, slots)
+    @contextlib.contextmanager
+    def collected(self) -> Iterator[None]:
+        """Around forward and backward pass; afterwards the tables that were read have gradients (earlier ones are replaced)."""
+        for one in self._modules:
+            one.collected = []
+        try:
+            yield
+            for one, slots in zip(self._modules, self._slots, strict=True):
+                if one.collected:
+                    one.weight.grad = _merged(one.weight, one.collected, slots)
+        finally:
+            for one in self._modules:
+                one.collected = None
 
 
 class RowAdam(torch.optim.Optimizer):
@@ -55,7 +68,7 @@ class RowAdam(torch.optim.Optimizer):
     One compiled pass over the rows, where `SparseAdam` makes a dozen. There is no weight decay: it would touch all rows.
 
     Args:
-        groups: Parameter groups whose gradients come from `RowGradients.merge`.
+        groups: Parameter groups whose gradients come from `RowGradients`.
         betas: Decays of the moments.
         epsilon: Added to the root of the second moment before its bias is corrected.
     """
@@ -107,14 +120,15 @@ def _holder(gradient: Tensor) -> nn.Parameter:
     return holder
 
 
-def _merged(gradient: Tensor, slots: np.ndarray) -> Tensor:
-    ids, values = gradient._indices()[0].numpy(), gradient._values().numpy()
+def _merged(table: Tensor, collected: Sequence[BagGradient], slots: np.ndarray) -> Tensor:
+    ids = torch.cat([one.ids for one in collected]).numpy()
     found = np.empty(len(ids), dtype=np.int64)
     rows = np.sort(found[: kernels.distinct(ids, slots, found)])
     slots[rows] = np.arange(len(rows), dtype=np.int32)
-    sums = np.zeros((len(rows), values.shape[1]), dtype=np.float32)
-    kernels.add_by_slot(ids, values, slots, sums)
+    sums = np.zeros((len(rows), table.shape[1]), dtype=np.float32)
+    for one in collected:
+        kernels.add_bags(one.ids.numpy(), one.starts.numpy(), one.gradient.float().numpy(), slots, sums)
     slots[rows] = -1
     return torch.sparse_coo_tensor(
-        torch.from_numpy(rows)[None], torch.from_numpy(sums), gradient.shape, is_coalesced=True, check_invariants=False
+        torch.from_numpy(rows)[None], torch.from_numpy(sums), table.shape, is_coalesced=True, check_invariants=False
     )

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from pairstill.representation import Representation
 
@@ -36,6 +38,57 @@ class BagEncoderConfig:
     max_lengths: tuple[int, ...] = (256,)
 
 
+@dataclass(frozen=True)
+class BagGradient:
+    """What the gradients of a table's rows are made from.
+
+    Attributes:
+        ids: `(entries,)` rows that were read, bag after bag.
+        starts: `(bags,)` first entry of each.
+        gradient: `(bags, dim)` with respect to the sums: that of every entry of the bag.
+    """
+
+    ids: Tensor
+    starts: Tensor
+    gradient: Tensor
+
+
+class BagTable(nn.EmbeddingBag):
+    """Embeddings whose sums are read, and whose gradients hold the rows that were read.
+
+    PyTorch writes a gradient for every entry, several megabytes a batch, to add the equal ones afterwards. Where somebody
+    collects (`pairstill.training.row_updates`), a backward pass leaves a `BagGradient` instead.
+
+    Attributes:
+        collected: None, or what backward passes append to in place of giving the table a gradient.
+    """
+
+    def __init__(self, entries: int, dim: int) -> None:
+        super().__init__(entries, dim, mode="sum", sparse=True)
+        self.collected: list[BagGradient] | None = None
+
+    def forward(self, ids: Tensor, starts: Tensor) -> Tensor:  # type: ignore[override]
+        """Sums `(bags, dim)` of the rows `ids (entries,)`, of which each bag's begin at `starts (bags,)`."""
+        if self.collected is None:
+            return super().forward(ids, starts)
+        sums: Tensor = _Sums.apply(self.weight, ids, starts, self.collected)  # type: ignore[no-untyped-call]
+        return sums
+
+
+class _Sums(Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, ids: Tensor, starts: Tensor, collected: list[BagGradient]) -> Tensor:
+        ctx.save_for_backward(ids, starts)
+        ctx.collected = collected
+        return nn.functional.embedding_bag(ids, table, starts, mode="sum")
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None, None]:
+        ids, starts = ctx.saved_tensors
+        ctx.collected.append(BagGradient(ids, starts, gradients[0]))
+        return None, None, None, None
+
+
 class BagEncoder(nn.Module):
     """Sums the embeddings of a text's n-grams (BERT2DNN); the count is kept beside the sum, so bags can be joined.
 
@@ -46,7 +99,7 @@ class BagEncoder(nn.Module):
 
     def __init__(self, entries: int, dim: int) -> None:
         super().__init__()
-        self.table = nn.EmbeddingBag(entries, dim, mode="sum", sparse=True)
+        self.table = BagTable(entries, dim)
         nn.init.normal_(self.table.weight, std=dim**-0.5)
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Representation[Tensor]:

@@ -53,7 +53,7 @@ class BagHead(FeedForwardHead):
         """Sum the parts (scaled by the union's count), then the rest of the network."""
         if not self.union:
             return super().score(prepared, index)
-        total = sum(one["first"][index[:, field]] for field, one in enumerate(prepared))
+        total = sum(one["first"].index_select(0, index[:, field]) for field, one in enumerate(prepared))
         count = sum(one["count"][index[:, field]] for field, one in enumerate(prepared))
         first = total * bag_scale(count, self.combiner)[:, None] + self.first[0].bias  # type: ignore[arg-type, operator]
         logits: Tensor = self.output(self.hidden(self.activation(first)))

@@ -43,7 +43,7 @@ class CosineHead(Head):
 
     def score(self, prepared: Sequence[Mapping[str, Tensor]], index: Tensor) -> Tensor:
         """Dot product of normalised vectors, scaled."""
-        left, right = (one["vector"][index[:, field]] for field, one in enumerate(prepared))
+        left, right = (one["vector"].index_select(0, index[:, field]) for field, one in enumerate(prepared))
         return (self.scale * (left * right).sum(dim=-1) + self.bias)[:, None]
 
     def similarity(self) -> Similarity:

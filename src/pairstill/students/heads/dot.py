@@ -37,7 +37,7 @@ class DotHead(Head):
 
     def score(self, prepared: Sequence[Mapping[str, Tensor]], index: Tensor) -> Tensor:
         """Dot products."""
-        left, right = (one["vector"][index[:, field]] for field, one in enumerate(prepared))
+        left, right = (one["vector"].index_select(0, index[:, field]) for field, one in enumerate(prepared))
         return calibrated(self.calibration, (left * right).sum(dim=-1))
 
     def similarity(self) -> Similarity:

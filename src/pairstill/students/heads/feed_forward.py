@@ -60,9 +60,9 @@ class FeedForwardHead(Head):
 
     def score(self, prepared: Sequence[Mapping[str, Tensor]], index: Tensor) -> Tensor:
         """Sum the parts, then the rest of the network."""
-        total = prepared[0]["first"][index[:, 0]]
+        total = prepared[0]["first"].index_select(0, index[:, 0])
         for field, one in enumerate(prepared[1:], start=1):
-            total = total + one["first"][index[:, field]]
+            total = total + one["first"].index_select(0, index[:, field])
         logits: Tensor = self.output(self.hidden(self.activation(total)))
         return logits.float()
 

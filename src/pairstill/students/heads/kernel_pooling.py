@@ -65,7 +65,7 @@ class KernelHead(Head):
 
     def _score(self, prepared: Sequence[Mapping[str, Tensor]], index: Tensor) -> Tensor:
         first, second = (one["lengths"][index[:, field]] for field, one in enumerate(prepared))
-        left, right = (one["vectors"][index[:, field]] for field, one in enumerate(prepared))
+        left, right = (one["vectors"].index_select(0, index[:, field]) for field, one in enumerate(prepared))
         return self.pooled(left, first, right, second)
 
     def pooled(self, left: Tensor, first: Tensor, right: Tensor, second: Tensor) -> Tensor:

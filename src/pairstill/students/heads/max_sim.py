@@ -62,8 +62,9 @@ class MaxSimHead(Head):
     def _paired(self, left: Mapping[str, Tensor], right: Mapping[str, Tensor], index: Tensor) -> Tensor:
         first, second = index[:, 0], index[:, 1]
         return sum_of_maxima(
-            left["vectors"][first], left["lengths"][first], right["vectors"][second], right["lengths"][second]
-        )
+            left["vectors"].index_select(0, first), left["lengths"][first],
+            right["vectors"].index_select(0, second), right["lengths"][second],
+        )  # fmt: skip
 
     def _crossed(self, left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Tensor:
         """`(first items, second items)`."""

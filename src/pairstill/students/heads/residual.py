@@ -72,7 +72,7 @@ class ResidualHead(Head):
         """Join the vectors, then the block and the logistic regression."""
 
         def gather(name: str) -> list[Tensor]:
-            return [one[name][index[:, field]] for field, one in enumerate(prepared)]
+            return [one[name].index_select(0, index[:, field]) for field, one in enumerate(prepared)]
 
         vectors = gather("vector")
         if self.config.combine == "max":

@@ -29,7 +29,7 @@ class SimilaritySkip(nn.Module):
 
     def cosines(self, prepared: Sequence[Mapping[str, Tensor]], index: Tensor) -> Tensor:
         """`(tuples, pairs of fields)` cosines."""
-        gathered = [one["similarity"][index[:, field]] for field, one in enumerate(prepared)]
+        gathered = [one["similarity"].index_select(0, index[:, field]) for field, one in enumerate(prepared)]
         return torch.stack([(gathered[a] * gathered[b]).sum(dim=-1) for a, b in self.pairs], dim=-1)
 
     def forward(self, prepared: Sequence[Mapping[str, Tensor]], index: Tensor) -> Tensor:

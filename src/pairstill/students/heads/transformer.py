@@ -118,7 +118,7 @@ class TransformerHead(Head):
         """Gather by index, attend across fields, read position 0."""
 
         def gather(name: str) -> Tensor:
-            return torch.cat([one[name][index[:, field]] for field, one in enumerate(prepared)], dim=1)
+            return torch.cat([one[name].index_select(0, index[:, field]) for field, one in enumerate(prepared)], dim=1)
 
         lengths = [one["lengths"][index[:, field]] for field, one in enumerate(prepared)]
         hidden = gather("hidden")
@@ -129,7 +129,7 @@ class TransformerHead(Head):
             last = number == self.config.layers - 1
             if number == 0:
                 query, key, value = (
-                    prepared[0]["query"][index[:, 0]] if last else gather("query"),
+                    prepared[0]["query"].index_select(0, index[:, 0]) if last else gather("query"),
                     gather("key"),
                     gather("value"),
                 )
