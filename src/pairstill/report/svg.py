@@ -7,6 +7,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+LABEL_ROUNDS = 4
+"""How often each label of a plot chooses its place again."""
+
 
 @dataclass(frozen=True)
 class Box:
@@ -33,9 +36,9 @@ class Box:
         return max(width, 0.0) * max(height, 0.0)
 
 
-def text_width(text: str, size: float = 12.0) -> float:
+def text_width(text: str, size: float = 12.0, bold: bool = False) -> float:
     """About how wide text is in a sans-serif face."""
-    return 0.58 * size * len(text)
+    return (0.65 if bold else 0.58) * size * len(text)
 
 
 def text(x: float, y: float, content: str, css: str = "", anchor: str = "start") -> str:
@@ -65,36 +68,49 @@ def place_labels(
         points: (x, y, label).
         bounds: Labels stay within.
         taken: Boxes that are occupied already.
-        size: Of the letters.
+        size: Of the letters, which are bold.
 
     Returns:
         Per point (x, y, anchor) of the text's baseline. The candidate that overlaps least is taken, nearest first.
     """
     marks = [Box(x - 8, y - 8, x + 8, y + 8) for x, y, _ in points]
-    placed: list[Box] = []
-    out = []
+    candidates = []
     for place, (x, y, label) in enumerate(points):
-        width = text_width(label, size)
-        candidates: list[tuple[float, Box, tuple[float, float, str]]] = []
-        for distance in (11.0, 20.0, 32.0, 46.0):
-            for dx, dy, anchor in (
-                (1, 0, "start"), (0, -1, "middle"), (0, 1, "middle"), (-1, 0, "end"),
-                (0.8, -0.8, "start"), (0.8, 0.8, "start"), (-0.8, -0.8, "end"), (-0.8, 0.8, "end"),
-            ):  # fmt: skip
-                tx, ty = (
-                    x + dx * distance,
-                    y + dy * distance + (0.35 * size if dy == 0 else 0.7 * size if dy > 0 else 0),
-                )
-                left = tx - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
-                box = Box(left, ty - 0.85 * size, left + width, ty + 0.3 * size)
-                outside = (
-                    max(bounds.left - box.left, 0) + max(box.right - bounds.right, 0)
-                    + max(bounds.top - box.top, 0) + max(box.bottom - bounds.bottom, 0)
-                )  # fmt: skip
-                bad = sum(box.overlap(other) for other in (*placed, *taken))
-                bad += sum(box.overlap(mark) for k, mark in enumerate(marks) if k != place)
-                candidates.append((bad + 40 * outside + 0.2 * distance, box, (tx, ty, anchor)))
-        _, box, where = min(candidates, key=lambda one: one[0])
-        placed.append(box)
-        out.append(where)
-    return out
+        obstacles = [*taken, *(mark for k, mark in enumerate(marks) if k != place)]
+        candidates.append(_label_places(x, y, text_width(label, size, bold=True), size, bounds, obstacles))
+    chosen: dict[int, _LabelPlace] = {}
+    # Later labels may stand better where an earlier one gives way: a few rounds let each choose again.
+    for _ in range(LABEL_ROUNDS):
+        for place, choices in enumerate(candidates):
+            others = [one.box for k, one in chosen.items() if k != place]
+            chosen[place] = min(choices, key=lambda one: one.cost + sum(one.box.overlap(other) for other in others))
+    return [chosen[place].where for place in range(len(points))]
+
+
+@dataclass(frozen=True)
+class _LabelPlace:
+    box: Box
+    where: tuple[float, float, str]
+    cost: float
+
+
+def _label_places(
+    x: float, y: float, width: float, size: float, bounds: Box, obstacles: Sequence[Box]
+) -> list[_LabelPlace]:
+    """Around a point, at four distances, what each place would cover of the obstacles."""
+    found = []
+    for distance in (11.0, 20.0, 32.0, 46.0):
+        for dx, dy, anchor in (
+            (1, 0, "start"), (0, -1, "middle"), (0, 1, "middle"), (-1, 0, "end"),
+            (0.8, -0.8, "start"), (0.8, 0.8, "start"), (-0.8, -0.8, "end"), (-0.8, 0.8, "end"),
+        ):  # fmt: skip
+            tx, ty = x + dx * distance, y + dy * distance + (0.35 * size if dy == 0 else 0.7 * size if dy > 0 else 0)
+            left = tx - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+            box = Box(left, ty - 0.85 * size, left + width, ty + 0.3 * size)
+            outside = (
+                max(bounds.left - box.left, 0) + max(box.right - bounds.right, 0)
+                + max(bounds.top - box.top, 0) + max(box.bottom - bounds.bottom, 0)
+            )  # fmt: skip
+            covered = sum(box.overlap(other) for other in obstacles)
+            found.append(_LabelPlace(box, (tx, ty, anchor), covered + 40 * outside + 4 * distance))
+    return found
