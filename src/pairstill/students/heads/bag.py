@@ -7,6 +7,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from pairstill.students.heads.base import gather
 from pairstill.students.heads.feed_forward import FeedForwardHead, FeedForwardHeadConfig
 
 Combiner = Literal["sum", "mean", "sqrtn"]
@@ -53,8 +54,8 @@ class BagHead(FeedForwardHead):
         """Sum the parts (scaled by the union's count), then the rest of the network."""
         if not self.union:
             return super().score(prepared, index)
-        total = sum(one["first"].index_select(0, index[:, field]) for field, one in enumerate(prepared))
-        count = sum(one["count"][index[:, field]] for field, one in enumerate(prepared))
+        total = sum(gather(prepared, "first", index))
+        count = sum(gather(prepared, "count", index))
         first = total * bag_scale(count, self.combiner)[:, None] + self.first[0].bias  # type: ignore[arg-type, operator]
         logits: Tensor = self.output(self.hidden(self.activation(first)))
         return logits.float()

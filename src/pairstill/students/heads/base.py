@@ -10,6 +10,19 @@ from torch import Tensor, nn
 from pairstill.representation import Similarity as Similarity
 
 
+def gather(prepared: Sequence[Mapping[str, Tensor]], name: str, index: Tensor) -> list[Tensor]:
+    """Per field, what each tuple reads of `name`: `(tuples, ...)` rows of `(items, ...)`.
+
+    Selected, not indexed: in training the gradient of an indexing costs four times that of a selection.
+
+    Args:
+        prepared: Per field, what `Head.prepare` computed.
+        name: Of a tensor in each.
+        index: `(tuples, fields)`.
+    """
+    return [one[name].index_select(0, index[:, field]) for field, one in enumerate(prepared)]
+
+
 class Head(nn.Module, ABC):
     """From kept vectors to logits, in two steps.
 

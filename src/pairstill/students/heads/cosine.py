@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pairstill.errors import InputError
-from pairstill.students.heads.base import Head, Similarity
+from pairstill.students.heads.base import Head, Similarity, gather
 
 
 class CosineHead(Head):
@@ -43,7 +43,7 @@ class CosineHead(Head):
 
     def score(self, prepared: Sequence[Mapping[str, Tensor]], index: Tensor) -> Tensor:
         """Dot product of normalised vectors, scaled."""
-        left, right = (one["vector"].index_select(0, index[:, field]) for field, one in enumerate(prepared))
+        left, right = gather(prepared, "vector", index)
         return (self.scale * (left * right).sum(dim=-1) + self.bias)[:, None]
 
     def similarity(self) -> Similarity:

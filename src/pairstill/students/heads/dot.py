@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from torch import Tensor
 
 from pairstill.errors import InputError
-from pairstill.students.heads.base import Head, Similarity
+from pairstill.students.heads.base import Head, Similarity, gather
 from pairstill.students.heads.calibration import Calibration, calibrated, refuse_classes
 
 
@@ -37,7 +37,7 @@ class DotHead(Head):
 
     def score(self, prepared: Sequence[Mapping[str, Tensor]], index: Tensor) -> Tensor:
         """Dot products."""
-        left, right = (one["vector"].index_select(0, index[:, field]) for field, one in enumerate(prepared))
+        left, right = gather(prepared, "vector", index)
         return calibrated(self.calibration, (left * right).sum(dim=-1))
 
     def similarity(self) -> Similarity:

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pairstill.students.heads.base import Head
+from pairstill.students.heads.base import Head, gather
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "tanh": nn.Tanh, "silu": nn.SiLU}
 
@@ -60,9 +60,9 @@ class FeedForwardHead(Head):
 
     def score(self, prepared: Sequence[Mapping[str, Tensor]], index: Tensor) -> Tensor:
         """Sum the parts, then the rest of the network."""
-        total = prepared[0]["first"].index_select(0, index[:, 0])
-        for field, one in enumerate(prepared[1:], start=1):
-            total = total + one["first"].index_select(0, index[:, field])
+        total, *others = gather(prepared, "first", index)
+        for one in others:
+            total = total + one
         logits: Tensor = self.output(self.hidden(self.activation(total)))
         return logits.float()
 

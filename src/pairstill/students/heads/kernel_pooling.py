@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pairstill.students.encoders.pretrained import attention_mask
-from pairstill.students.heads.base import Head
+from pairstill.students.heads.base import Head, gather
 from pairstill.students.heads.calibration import refuse_classes
 
 CENTRES = (1.0, 0.9, 0.7, 0.5, 0.3, 0.1, -0.1, -0.3, -0.5, -0.7, -0.9)
@@ -64,8 +64,8 @@ class KernelHead(Head):
         return torch.cat([self._score(prepared, part) for part in torch.split(index, rows)])
 
     def _score(self, prepared: Sequence[Mapping[str, Tensor]], index: Tensor) -> Tensor:
-        first, second = (one["lengths"][index[:, field]] for field, one in enumerate(prepared))
-        left, right = (one["vectors"].index_select(0, index[:, field]) for field, one in enumerate(prepared))
+        first, second = gather(prepared, "lengths", index)
+        left, right = gather(prepared, "vectors", index)
         return self.pooled(left, first, right, second)
 
     def pooled(self, left: Tensor, first: Tensor, right: Tensor, second: Tensor) -> Tensor:

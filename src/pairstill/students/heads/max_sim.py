@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from pairstill.errors import InputError
 from pairstill.students.encoders.pretrained import attention_mask
-from pairstill.students.heads.base import Head
+from pairstill.students.heads.base import Head, gather
 from pairstill.students.heads.calibration import Calibration, calibrated, refuse_classes
 
 GATHERED = 1 << 24
@@ -60,11 +60,9 @@ class MaxSimHead(Head):
         return calibrated(self.calibration, torch.cat(parts))
 
     def _paired(self, left: Mapping[str, Tensor], right: Mapping[str, Tensor], index: Tensor) -> Tensor:
-        first, second = index[:, 0], index[:, 1]
-        return sum_of_maxima(
-            left["vectors"].index_select(0, first), left["lengths"][first],
-            right["vectors"].index_select(0, second), right["lengths"][second],
-        )  # fmt: skip
+        first, second = gather([left, right], "vectors", index)
+        first_lengths, second_lengths = gather([left, right], "lengths", index)
+        return sum_of_maxima(first, first_lengths, second, second_lengths)
 
     def _crossed(self, left: Mapping[str, Tensor], right: Mapping[str, Tensor]) -> Tensor:
         """`(first items, second items)`."""

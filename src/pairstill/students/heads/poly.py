@@ -9,7 +9,7 @@ from torch import Tensor
 
 from pairstill.errors import InputError
 from pairstill.students.encoders.pretrained import attention_mask
-from pairstill.students.heads.base import Head
+from pairstill.students.heads.base import Head, gather
 from pairstill.students.heads.calibration import Calibration, calibrated, refuse_classes
 
 
@@ -48,10 +48,8 @@ class PolyHead(Head):
 
     def score(self, prepared: Sequence[Mapping[str, Tensor]], index: Tensor) -> Tensor:
         """Attention over the contexts; since both ends meet the candidate, score = sum of w_i (c_i . v)."""
-        contexts, candidate = (
-            prepared[0]["vectors"].index_select(0, index[:, 0]),
-            prepared[1]["vector"].index_select(0, index[:, 1]),
-        )
+        (contexts,) = gather(prepared[:1], "vectors", index[:, :1])
+        (candidate,) = gather(prepared[1:], "vector", index[:, 1:])
         products = torch.bmm(contexts, candidate[:, :, None])[:, :, 0].float()
         hidden = attention_mask(prepared[0]["lengths"][index[:, 0]], products.shape[1]) == 0
         weights = torch.softmax((products / self.temperature).masked_fill(hidden, -torch.inf), dim=1)

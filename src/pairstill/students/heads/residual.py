@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from pairstill.students.heads.base import Head
+from pairstill.students.heads.base import Head, gather
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,13 @@ class ResidualHead(Head):
 
     def score(self, prepared: Sequence[Mapping[str, Tensor]], index: Tensor) -> Tensor:
         """Join the vectors, then the block and the logistic regression."""
-
-        def gather(name: str) -> list[Tensor]:
-            return [one[name].index_select(0, index[:, field]) for field, one in enumerate(prepared)]
-
-        vectors = gather("vector")
+        vectors = gather(prepared, "vector", index)
         if self.config.combine == "max":
             joined = torch.stack(vectors).amax(dim=0)
             values: Tensor = self.first[0](joined)
         else:
             joined = torch.cat(vectors, dim=-1)
-            values = torch.stack(gather("first")).sum(dim=0)
+            values = torch.stack(gather(prepared, "first", index)).sum(dim=0)
         values = self._normalised(0, values)
         for number, layer in enumerate(self.hidden, start=1):
             values = self._normalised(number, layer(torch.relu(values)))

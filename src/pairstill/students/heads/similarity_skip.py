@@ -8,6 +8,8 @@ from itertools import combinations
 import torch
 from torch import Tensor, nn
 
+from pairstill.students.heads.base import gather
+
 
 class SimilaritySkip(nn.Module):
     """logit += sum over pairs of fields of scale * cos(a, b), + bias. Beyond the papers; an option of every head.
@@ -29,7 +31,7 @@ class SimilaritySkip(nn.Module):
 
     def cosines(self, prepared: Sequence[Mapping[str, Tensor]], index: Tensor) -> Tensor:
         """`(tuples, pairs of fields)` cosines."""
-        gathered = [one["similarity"].index_select(0, index[:, field]) for field, one in enumerate(prepared)]
+        gathered = gather(prepared, "similarity", index)
         return torch.stack([(gathered[a] * gathered[b]).sum(dim=-1) for a, b in self.pairs], dim=-1)
 
     def forward(self, prepared: Sequence[Mapping[str, Tensor]], index: Tensor) -> Tensor:

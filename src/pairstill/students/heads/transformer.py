@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pairstill.errors import InputError
-from pairstill.students.heads.base import Head
+from pairstill.students.heads.base import Head, gather
 from pairstill.students.heads.feed_forward import activation_module, mask_positions
 
 
@@ -117,11 +117,11 @@ class TransformerHead(Head):
     def score(self, prepared: Sequence[Mapping[str, Tensor]], index: Tensor) -> Tensor:
         """Gather by index, attend across fields, read position 0."""
 
-        def gather(name: str) -> Tensor:
-            return torch.cat([one[name].index_select(0, index[:, field]) for field, one in enumerate(prepared)], dim=1)
+        def joined(name: str) -> Tensor:
+            return torch.cat(gather(prepared, name, index), dim=1)
 
-        lengths = [one["lengths"][index[:, field]] for field, one in enumerate(prepared)]
-        hidden = gather("hidden")
+        lengths = gather(prepared, "lengths", index)
+        hidden = joined("hidden")
         bias = torch.zeros(len(index), 1, hidden.shape[1], device=hidden.device)
         bias.masked_fill_(~mask_positions(self.slots, lengths)[:, None], -1e4)
         layer: HeadLayer
@@ -129,9 +129,9 @@ class TransformerHead(Head):
             last = number == self.config.layers - 1
             if number == 0:
                 query, key, value = (
-                    prepared[0]["query"].index_select(0, index[:, 0]) if last else gather("query"),
-                    gather("key"),
-                    gather("value"),
+                    gather(prepared[:1], "query", index)[0] if last else joined("query"),
+                    joined("key"),
+                    joined("value"),
                 )
             else:
                 query, key, value = (
