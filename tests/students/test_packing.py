@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from pairstill.students import cross_encoder
 from pairstill.students.cross_encoder import CrossEncoder
-from pairstill.students.encoders import packing
+from pairstill.students.encoders import transformer
 from pairstill.students.encoders.packing import Packing, packs
 from pairstill.students.encoders.transformer import EncoderConfig, Keep, TransformerEncoder
 
@@ -44,35 +45,40 @@ def test_hidden_states_and_gradients(
     encoder: TransformerEncoder, keep: Keep, attended: Tensor | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed = run(encoder, keep, attended)
-    assert packs(encoder.model, *batch())
-    monkeypatch.setattr(packing, "PACKED_SHARE", 0.0)
-    assert not packs(encoder.model, *batch())
+    assert packs(encoder.model)
+    monkeypatch.setattr(transformer, "packs", lambda _: False)
     padded = run(encoder, keep, attended)
     assert len(packed[1]) == len(padded[1]) > 20
     for one, other in zip([*packed[0], *packed[1]], [*padded[0], *padded[1]], strict=True):
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=2e-5, rtol=1e-4)
 
 
-def test_it_is_for_training_and_for_padded_batches(encoder: TransformerEncoder) -> None:
-    ids, lengths = batch()
-    assert packs(encoder.model, ids, lengths)
-    assert not packs(encoder.model, ids, torch.full_like(lengths, ids.shape[1]))
+def test_it_is_for_training_in_precisions_that_are_known(encoder: TransformerEncoder) -> None:
+    assert packs(encoder.model)
     with torch.no_grad():
-        assert not packs(encoder.model, ids, lengths)
+        assert not packs(encoder.model)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert packs(encoder.model)
+    with torch.autocast("cpu", torch.float16):
+        assert not packs(encoder.model)
+    encoder.model.config.hidden_act = "relu"  # type: ignore[union-attr]
+    assert not packs(encoder.model)
 
 
-def test_there_and_back() -> None:
+def test_spreading_and_its_gradient() -> None:
     _, lengths = batch()
-    packed_texts = Packing.of(lengths, 14, lengths)
-    padded = torch.randn(5, 14, 6, requires_grad=True)
-    packed = packed_texts.pack(padded)
-    assert (packed_texts.count, len(packed)) == (int(lengths.sum()), 256)
-    again = packed_texts.spread(packed)
+    packing = Packing.of(lengths, 14, lengths)
+    count = int(lengths.sum())
+    packed = torch.randn(256, 6, requires_grad=True)
+    assert packing.slots.shape == (256,)
     valid = torch.arange(14) < lengths[:, None]
-    assert torch.equal(again[valid], padded[valid])
-    again[valid].sum().backward()
-    assert padded.grad is not None
-    assert torch.equal(padded.grad, valid[:, :, None].expand(-1, -1, 6).float())
+    spread = packing.spread(packed)
+    assert torch.equal(spread[valid], packed[:count])
+    weights = torch.randn(5, 14, 6)
+    (spread * weights).sum().backward()
+    assert packed.grad is not None
+    assert torch.equal(packed.grad[:count], weights[valid])
+    assert not packed.grad[count:].any()
 
 
 def test_a_cross_encoder_gives_the_same_logits_and_gradients(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,10 +93,53 @@ def test_a_cross_encoder_gives_the_same_logits_and_gradients(base: Path, monkeyp
         (logits * torch.arange(10).view(5, 2)).sum().backward()
         return [logits.detach(), *(one.grad.clone() for one in model.parameters() if one.grad is not None)]
 
-    assert packs(model.model.base_model, ids, lengths)
+    assert packs(model.model.base_model)
     packed = run()
-    monkeypatch.setattr(packing, "PACKED_SHARE", 0.0)
+    monkeypatch.setattr(cross_encoder, "packs", lambda _: False)
     padded = run()
     assert len(packed) == len(padded) > 20
     for one, other in zip(packed, padded, strict=True):
         np.testing.assert_allclose(one.numpy(), other.numpy(), atol=2e-5, rtol=1e-4)
+
+
+def loss_of(encoder: TransformerEncoder, seed: int) -> Tensor:
+    torch.manual_seed(seed)
+    vectors = encoder(*batch(), Keep(14, "all")).vectors
+    return (vectors * torch.randn(vectors.shape, generator=torch.Generator().manual_seed(2))).sum()
+
+
+def test_dropout_drops_the_same_elements_both_ways(base: Path) -> None:
+    torch.manual_seed(0)
+    encoder = TransformerEncoder.from_base(EncoderConfig(str(base), dropout=0.25)).train()
+    parameters = [one for name, one in encoder.named_parameters() if "layer." in name]
+    assert loss_of(encoder, 3).item() == loss_of(encoder, 3).item() != loss_of(encoder, 4).item()
+    loss_of(encoder, 3).backward()
+    direction = [torch.randn_like(one) for one in parameters]
+    slope = sum((one.grad * step).sum().item() for one, step in zip(parameters, direction, strict=True))  # type: ignore[operator]
+
+    def moved(size: float) -> float:
+        with torch.no_grad():
+            for one, step in zip(parameters, direction, strict=True):
+                one.add_(step, alpha=size)
+        found = loss_of(encoder, 3).item()
+        with torch.no_grad():
+            for one, step in zip(parameters, direction, strict=True):
+                one.sub_(step, alpha=size)
+        return found
+
+    assert (moved(1e-3) - moved(-1e-3)) / 2e-3 == pytest.approx(slope, rel=0.02)
+    encoder.eval()
+    assert loss_of(encoder, 3).item() == loss_of(encoder, 4).item()
+
+
+def test_bfloat16_differs_by_its_precision(encoder: TransformerEncoder) -> None:
+    def gradients(precise: bool) -> Tensor:
+        encoder.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=not precise):
+            loss = loss_of(encoder, 3)
+        loss.backward()
+        return torch.cat([one.grad.flatten() for one in encoder.parameters() if one.grad is not None])
+
+    exact, rounded = gradients(True), gradients(False)
+    assert rounded.dtype == torch.float32
+    assert 0 < ((rounded - exact).norm() / exact.norm()).item() < 0.03

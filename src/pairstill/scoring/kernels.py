@@ -11,60 +11,11 @@ from typing import Any
 
 import numba
 import numpy as np
-from numba.extending import overload
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
-_FAST = {"reassoc", "contract", "nsz", "arcp"}
+from pairstill.compiled import FAST, OPTIONS, narrow, softmax, widen
 
 
-def widen(row: np.ndarray, out: np.ndarray, bits: np.ndarray) -> None:
-    """Copy a row of float32, or of bfloat16 bits, into float32; `bits` is `out` seen as uint32."""
-    raise NotImplementedError("compiled code alone calls this")
-
-
-def narrow(values: np.ndarray, bits: np.ndarray, row: np.ndarray) -> None:
-    """Copy float32 into a row of float32, or of bfloat16 bits (nearest, ties to even); `bits` is `values` as uint32."""
-    raise NotImplementedError("compiled code alone calls this")
-
-
-@overload(widen, inline="always")
-def _widen(row: Any, out: Any, bits: Any) -> Any:
-    if row.dtype == numba.uint16:
-
-        def from_bits(row: Any, out: Any, bits: Any) -> None:
-            for place in range(row.shape[0]):
-                bits[place] = np.uint32(row[place]) << np.uint32(16)
-
-        return from_bits
-
-    def copy(row: Any, out: Any, bits: Any) -> None:
-        for place in range(row.shape[0]):
-            out[place] = row[place]
-
-    return copy
-
-
-@overload(narrow, inline="always")
-def _narrow(values: Any, bits: Any, row: Any) -> Any:
-    if row.dtype == numba.uint16:
-
-        def to_bits(values: Any, bits: Any, row: Any) -> None:
-            for place in range(row.shape[0]):
-                one = bits[place]
-                row[place] = np.uint16(
-                    (one + np.uint32(0x7FFF) + ((one >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16)
-                )
-
-        return to_bits
-
-    def copy(values: Any, bits: Any, row: Any) -> None:
-        for place in range(row.shape[0]):
-            row[place] = values[place]
-
-    return copy
-
-
-@numba.njit(fastmath=_FAST, inline="always")
+@numba.njit(fastmath=FAST, inline="always")
 def _normalise(values: Any, weight: Any, bias: Any, epsilon: float) -> None:
     """LayerNorm of one row in place."""
     size = values.shape[0]
@@ -81,39 +32,7 @@ def _normalise(values: Any, weight: Any, bias: Any, epsilon: float) -> None:
         values[place] = (values[place] - mean) * scale * weight[place] + bias[place]
 
 
-@numba.njit(fastmath=_FAST, inline="always")
-def _softmax(scores: Any, count: int) -> None:
-    """Softmax of the first `count` scores in place.
-
-    exp(x) = 2^n 2^f with n whole and |f| <= 1/2; the Taylor series of 2^f to the seventh power is exact in float32. The
-    compiler makes vector instructions of it, which it cannot of a call to the mathematical library.
-    """
-    largest = scores[0]
-    for place in range(1, count):
-        largest = max(largest, scores[place])
-    bits = scores.view(np.int32)
-    for place in range(count):
-        power = max((scores[place] - largest) * np.float32(1.4426950408889634), np.float32(-126))
-        whole = np.floor(power + np.float32(0.5))
-        rest = power - whole
-        series = np.float32(1.5252733804059840e-05)
-        series = series * rest + np.float32(1.5403530393381608e-04)
-        series = series * rest + np.float32(1.3333558146428443e-03)
-        series = series * rest + np.float32(9.6181291076284770e-03)
-        series = series * rest + np.float32(5.5504108664821580e-02)
-        series = series * rest + np.float32(2.4022650695910072e-01)
-        series = series * rest + np.float32(6.9314718055994530e-01)
-        scores[place] = series * rest + np.float32(1)
-        bits[place] += np.int32(whole) << np.int32(23)
-    total = np.float32(0)
-    for place in range(count):
-        total += scores[place]
-    share = np.float32(1) / total
-    for place in range(count):
-        scores[place] *= share
-
-
-@numba.njit(fastmath=_FAST, inline="always")
+@numba.njit(fastmath=FAST, inline="always")
 def _dots(query: Any, keys: Any, count: int, scores: Any) -> None:
     """scores[j] = query . keys[j], four at a time so that the query is loaded once for them."""
     dim = query.shape[0]
@@ -129,7 +48,7 @@ def _dots(query: Any, keys: Any, count: int, scores: Any) -> None:
         scores[start], scores[start + 1], scores[start + 2], scores[start + 3] = first, second, third, fourth
 
 
-@numba.njit(fastmath=_FAST, inline="always")
+@numba.njit(fastmath=FAST, inline="always")
 def _add_weighted(values: Any, shares: Any, count: int, total: Any) -> None:
     """Total += sum over j of shares[j] * values[j], four at a time."""
     dim = total.shape[0]
@@ -140,7 +59,7 @@ def _add_weighted(values: Any, shares: Any, count: int, total: Any) -> None:
             total[place] += first * one[place] + second * two[place] + third * three[place] + fourth * four[place]
 
 
-@numba.njit(fastmath=_FAST, inline="always")
+@numba.njit(fastmath=FAST, inline="always")
 def _dots_of_two(one: Any, two: Any, keys: Any, count: int, first: Any, second: Any) -> None:
     """As `_dots` for two queries: every key is loaded once for both."""
     dim = one.shape[0]
@@ -161,7 +80,7 @@ def _dots_of_two(one: Any, two: Any, keys: Any, count: int, first: Any, second: 
         second[start], second[start + 1], second[start + 2], second[start + 3] = e, f, g, h
 
 
-@numba.njit(fastmath=_FAST, inline="always")
+@numba.njit(fastmath=FAST, inline="always")
 def _add_weighted_to_two(values: Any, first: Any, second: Any, count: int, one: Any, two: Any) -> None:
     """As `_add_weighted` for two rows: every value is loaded once for both."""
     dim = one.shape[0]
@@ -175,7 +94,7 @@ def _add_weighted_to_two(values: Any, first: Any, second: Any, count: int, one: 
             two[place] += e * p + f * q + g * r + h * s
 
 
-@numba.njit(fastmath=_FAST, **_OPTIONS)
+@numba.njit(fastmath=FAST, **OPTIONS)
 def attend_items(
     packs: Any, lengths: Any, index: Any, starts: Any, weight: Any, bias: Any, epsilon: float, out: Any
 ) -> None:
@@ -216,8 +135,8 @@ def attend_items(
                 count += 1
         for row in range(0, count, 2):
             _dots_of_two(queries[row], queries[row + 1], keys, count, first, second)
-            _softmax(first, count)
-            _softmax(second, count)
+            softmax(first, count)
+            softmax(second, count)
             for place in range(count, count + 3):
                 first[place] = second[place] = np.float32(0)
             _add_weighted_to_two(values, first, second, count, totals[row], totals[row + 1])
@@ -226,7 +145,7 @@ def attend_items(
             narrow(totals[row], total_bits[row], out[starts[pair] + row])
 
 
-@numba.njit(fastmath=_FAST, **_OPTIONS)
+@numba.njit(fastmath=FAST, **OPTIONS)
 def normalise_rows(rows: Any, weight: Any, bias: Any, epsilon: float, starts: Any, first: Any) -> None:
     """LayerNorm of `rows (rows, dim)` in place; the rows at `starts` are also copied into `first`."""
     values = np.empty(rows.shape[1], np.float32)
@@ -239,7 +158,7 @@ def normalise_rows(rows: Any, weight: Any, bias: Any, epsilon: float, starts: An
         first[pair] = rows[starts[pair]]
 
 
-@numba.njit(fastmath=_FAST, **_OPTIONS)
+@numba.njit(fastmath=FAST, **OPTIONS)
 def attend_first(rows: Any, starts: Any, counts: Any, queries: Any, out: Any) -> None:
     """Attention of position 0 of each pair over its rows, with key and value matrices folded away.
 
@@ -265,7 +184,7 @@ def attend_first(rows: Any, starts: Any, counts: Any, queries: Any, out: Any) ->
         for place in range(count):
             widen(rows[starts[pair] + place], hidden[place], hidden_bits[place])
         _dots(query, hidden, count, scores)
-        _softmax(scores, count)
+        softmax(scores, count)
         for place in range(count, count + 3):
             scores[place] = np.float32(0)
         total[:] = np.float32(0)
@@ -273,7 +192,7 @@ def attend_first(rows: Any, starts: Any, counts: Any, queries: Any, out: Any) ->
         narrow(total, total_bits, out[pair])
 
 
-@numba.njit(fastmath=_FAST, **_OPTIONS)
+@numba.njit(fastmath=FAST, **OPTIONS)
 def normalise_and_read(
     rows: Any, weight: Any, bias: Any, epsilon: float, output: Any, output_bias: Any, logits: Any
 ) -> None:
@@ -290,7 +209,7 @@ def normalise_and_read(
             logits[row, number] = dot + output_bias[number]
 
 
-@numba.njit(fastmath=_FAST, **_OPTIONS)
+@numba.njit(fastmath=FAST, **OPTIONS)
 def add_dots(left: Any, right: Any, first: Any, second: Any, scales: Any, logits: Any) -> None:
     """Logits[pair, output] += scales[output] * left[first[pair]] . right[second[pair]]."""
     dim = left.shape[1]
@@ -310,7 +229,7 @@ def add_dots(left: Any, right: Any, first: Any, second: Any, scales: Any, logits
             logits[pair, number] += scales[number] * dot
 
 
-@numba.njit(fastmath=_FAST, **_OPTIONS)
+@numba.njit(fastmath=FAST, **OPTIONS)
 def add_rows(parts: Any, index: Any, activation: int, out: Any) -> None:
     """Sum of one row of each field's part, through ReLU where `activation` is 1: `out (pairs, width)`."""
     width = out.shape[1]
@@ -329,7 +248,7 @@ def add_rows(parts: Any, index: Any, activation: int, out: Any) -> None:
         narrow(total, total_bits, out[pair])
 
 
-@numba.njit(fastmath=_FAST, **_OPTIONS)
+@numba.njit(fastmath=FAST, **OPTIONS)
 def max_rows(parts: Any, index: Any, out: Any) -> None:
     """Elementwise maximum of one row of each field's part: `out (pairs, width)`."""
     width = out.shape[1]
@@ -345,7 +264,7 @@ def max_rows(parts: Any, index: Any, out: Any) -> None:
         narrow(largest, largest_bits, out[pair])
 
 
-@numba.njit(fastmath=_FAST, **_OPTIONS)
+@numba.njit(fastmath=FAST, **OPTIONS)
 def add_scaled_rows(parts: Any, scales: Any, index: Any, bias: Any, activation: int, out: Any) -> None:
     """As `add_rows`, the sum times `scales (pairs,)`, plus `bias (width,)`."""
     width = out.shape[1]
@@ -367,7 +286,7 @@ def add_scaled_rows(parts: Any, scales: Any, index: Any, bias: Any, activation: 
         narrow(total, total_bits, out[pair])
 
 
-@numba.njit(fastmath=_FAST, **_OPTIONS)
+@numba.njit(fastmath=FAST, **OPTIONS)
 def quantise_rows(rows: Any, step: float, zero: float, out: Any) -> None:
     """Unsigned 8-bit integers, nearest to `rows (rows, dim)` / step + zero, cut at 0 and 255."""
     values = np.empty(rows.shape[1], np.float32)

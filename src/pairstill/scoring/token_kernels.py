@@ -7,10 +7,11 @@ from typing import Any
 import numba
 import numpy as np
 
-from pairstill.scoring.kernels import _FAST, _OPTIONS, _dots, _dots_of_two, _softmax, widen
+from pairstill.compiled import FAST, OPTIONS, softmax, widen
+from pairstill.scoring.kernels import _dots, _dots_of_two
 
 
-@numba.njit(fastmath=_FAST, **_OPTIONS)
+@numba.njit(fastmath=FAST, **OPTIONS)
 def sum_of_maxima(
     left: Any, left_lengths: Any, right: Any, right_lengths: Any, first: Any, second: Any, out: Any
 ) -> None:
@@ -54,9 +55,9 @@ def sum_of_maxima(
         out[pair] = total
 
 
-@numba.njit(fastmath=_FAST, inline="always")
+@numba.njit(fastmath=FAST, inline="always")
 def _gaussian_sum(cosines: Any, count: int, centre: Any, factor: Any, scratch: Any, bits: Any) -> Any:
-    """Sum of exp(-(c - centre)^2 / (2 width^2)) = 2^(factor (c - centre)^2); the power of two as in `_softmax`."""
+    """Sum of exp(-(c - centre)^2 / (2 width^2)) = 2^(factor (c - centre)^2); the power of two as in `pairstill.compiled.softmax`."""
     for place in range(count):
         difference = cosines[place] - centre
         power = max(difference * difference * factor, np.float32(-126))
@@ -77,7 +78,7 @@ def _gaussian_sum(cosines: Any, count: int, centre: Any, factor: Any, scratch: A
     return total
 
 
-@numba.njit(fastmath=_FAST, **_OPTIONS)
+@numba.njit(fastmath=FAST, **OPTIONS)
 def pool_kernels(
     left: Any, left_lengths: Any, right: Any, right_lengths: Any, first: Any, second: Any, centres: Any, alpha: Any,
     log_weights: Any, mean_weights: Any, width: float, out: Any,
@@ -127,7 +128,7 @@ def pool_kernels(
         out[pair] = total
 
 
-@numba.njit(fastmath=_FAST, **_OPTIONS)
+@numba.njit(fastmath=FAST, **OPTIONS)
 def attend_contexts(
     contexts: Any, lengths: Any, candidates: Any, first: Any, second: Any, temperature: float, out: Any
 ) -> None:
@@ -159,7 +160,7 @@ def attend_contexts(
         _dots(candidate, keys, count, products)
         for place in range(count):
             weights[place] = products[place] * share
-        _softmax(weights, count)
+        softmax(weights, count)
         total = np.float32(0)
         for place in range(count):
             total += weights[place] * products[place]

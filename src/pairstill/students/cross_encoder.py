@@ -15,7 +15,7 @@ from pairstill.representation import Representation
 from pairstill.students.base import Prepared, Progress, Student, as_tensors
 from pairstill.students.encoders.attention import register
 from pairstill.students.encoders.dropout import replace_dropout
-from pairstill.students.encoders.packing import Packing, can_pack, packs, run_packed
+from pairstill.students.encoders.packing import Packing, packs, run_packed
 from pairstill.students.encoders.pretrained import (
     attention_mask,
     check_max_lengths,
@@ -27,6 +27,7 @@ from pairstill.students.encoders.pretrained import (
     small_bert_config,
     tokenize,
 )
+from pairstill.students.encoders.token_table import keep_token_table
 from pairstill.students.encoders.transformer import transformer_multiply_adds
 from pairstill.students.heads.pair_template import PairTemplate
 from pairstill.students.inference import map_blocks
@@ -89,6 +90,7 @@ class CrossEncoder(Student):
         self.model = _load_classifier(config, encoder_model)
         check_max_lengths(self.model.config, self.max_lengths, self.template.special_count + self.field_count)
         replace_dropout(self.model)
+        keep_token_table(self.model)
         for module in self.model.children():
             if module is not self.model.base_model:
                 module.register_forward_pre_hook(_widen)
@@ -165,7 +167,7 @@ class CrossEncoder(Student):
     def classify(self, ids: Tensor, types: Tensor | None, lengths: Tensor) -> Tensor:
         """Logits of joined tuples: ids and token types `(tuples, tokens)`, of which the first `lengths (tuples,)` are valid."""
         transformer = self.model.base_model
-        if packs(transformer, ids, lengths):
+        if packs(transformer):
             packing = Packing.of(lengths, ids.shape[1], lengths)
             hidden = packing.spread(run_packed(transformer, packing, ids, types))
             pooled = self.model.dropout(transformer.pooler(hidden)).float()
@@ -176,7 +178,7 @@ class CrossEncoder(Student):
 
     def score_buckets(self, prepared: Sequence[Prepared], index: Tensor) -> Tensor:
         """As `score`, in a few forward passes of similar length, so that little is padded; in one where nothing is."""
-        if can_pack(self.model.base_model):
+        if packs(self.model.base_model):
             return self.score(prepared, index)
         lengths = torch.stack([one["lengths"][index[:, field]] for field, one in enumerate(prepared)], dim=1).sum(dim=1)
         joined = (lengths + self.template.special_count).clamp(max=self.max_length).cpu().numpy()

@@ -30,6 +30,7 @@ from pairstill.training.row_updates import RowAdam, RowGradients, clip_gradients
 from pairstill.training.schedule import warmup_and_decay
 from pairstill.training.settings import TrainingSettings
 from pairstill.training.sources import ItemSource, TupleScorer
+from pairstill.training.token_gradients import TokenGradients, token_tables
 from pairstill.training.validation import Validation
 from pairstill.training.weight_average import WeightAverage
 
@@ -134,6 +135,7 @@ def _fit(
     looker = TupleScorer(student, validation_sources or sources)
     alone = accelerator is None or accelerator.num_processes == 1
     rows = RowGradients(row_tables(student))
+    tokens = TokenGradients(token_tables(student) if alone else [])
     if rows.tables and not alone:
         raise InputError(
             f"the tables of a {student.name} are updated row by row, by one process",
@@ -169,7 +171,7 @@ def _fit(
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate
-        with rows.collected():
+        with rows.collected(), tokens.collected():
             with precision_context(settings.precision, student.device.type):
                 logits = stepper(batch.index)
             value = loss(logits, batch.targets, batch.whole) * batch.share

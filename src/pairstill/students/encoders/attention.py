@@ -8,15 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from pairstill.students.encoders.dropout import dropout as apply_dropout
-
-if TYPE_CHECKING:
-    from pairstill.students.encoders.packing import Packing
 
 ATTENTION = "pairstill"
 RECORDED = "recorded_scores"
@@ -30,7 +27,6 @@ def attend(
     attention_mask: Tensor | None,
     scaling: float | None = None,
     dropout: float = 0.0,
-    packing: Packing | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention with the signature that `transformers` calls.
@@ -43,17 +39,10 @@ def attend(
         attention_mask: `(batch, 1, queries or 1, keys)` additive mask; None where nothing is masked.
         scaling: Factor on the scores; None means 1 / sqrt(dim).
         dropout: Share of attention weights that is dropped in training.
-        packing: The batch is one row of packed texts, each of which attends to itself by the packing's own mask; None: rows
-            are texts.
 
     Returns:
         `(batch, queries, heads, dim)`, and None in place of the weights.
     """
-    if packing is not None:
-        query, key, value = (_spread(one, packing) for one in (query, key, value))
-        padded, _no_weights = attend(module, query, key, value, packing.mask, scaling, dropout)
-        packed = packing.pack(padded)
-        return packed.view(1, len(packed), *padded.shape[2:]), None
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = torch.matmul(query * scaling, key.transpose(2, 3))
     recorded: list[Tensor] | None = getattr(module, RECORDED, None)
@@ -67,13 +56,6 @@ def attend(
         if dropout and module.training:
             weights = apply_dropout(weights, dropout)
     return torch.matmul(weights, value).transpose(1, 2).contiguous(), None
-
-
-def _spread(heads: Tensor, packing: Packing) -> Tensor:
-    """`(1, heads, tokens, dim)` to `(rows, heads, width, dim)`."""
-    _, count, tokens, dim = heads.shape
-    padded = packing.spread(heads.transpose(1, 2).reshape(tokens, count * dim))
-    return padded.view(packing.rows, packing.width, count, dim).transpose(1, 2)
 
 
 @contextmanager

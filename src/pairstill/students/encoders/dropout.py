@@ -15,20 +15,42 @@ def dropped_steps(probability: float) -> int:
     return max(1, round(probability * STEPS))
 
 
-class _ByteDropout(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, values: Tensor, steps: int) -> Tensor:
+class Dropped:
+    """Which elements of one tensor are dropped, drawn when it is called; for gradients that are written by hand.
+
+    Args:
+        probability: Of an element's being dropped, rounded as in `dropout`; 0 drops nothing.
+    """
+
+    def __init__(self, probability: float) -> None:
+        steps = dropped_steps(probability) if probability else 0
+        self._steps, self._scale = steps, STEPS / (STEPS - steps)
+        self._kept: Tensor | None = None
+
+    def __call__(self, values: Tensor) -> Tensor:
+        """Draw, drop and scale."""
+        if not self._steps:
+            return values
         count = values.numel()
         words = torch.empty(-(-count // 8), dtype=torch.int64).random_(-(2**63), None)
-        kept = (words.view(torch.uint8)[:count] >= steps).view(values.shape)
-        ctx.save_for_backward(kept)
-        ctx.scale = STEPS / (STEPS - steps)
-        return torch.where(kept, values, 0).mul_(ctx.scale)
+        self._kept = (words.view(torch.uint8)[:count] >= self._steps).view(values.shape)
+        return self.backward(values)
+
+    def backward(self, gradient: Tensor) -> Tensor:
+        """Drop and scale the same elements."""
+        return gradient if self._kept is None else torch.where(self._kept, gradient, 0).mul_(self._scale)
+
+
+class _ByteDropout(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, probability: float) -> Tensor:
+        ctx.dropped = Dropped(probability)
+        dropped: Tensor = ctx.dropped(values)
+        return dropped
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (kept,) = ctx.saved_tensors
-        return torch.where(kept, gradients[0], 0).mul_(ctx.scale), None
+        return ctx.dropped.backward(gradients[0]), None
 
 
 def dropout(values: Tensor, probability: float) -> Tensor:
@@ -45,7 +67,7 @@ def dropout(values: Tensor, probability: float) -> Tensor:
         return values
     if values.device.type != "cpu" or probability > 1 - 1 / STEPS:
         return nn.functional.dropout(values, probability)
-    return _ByteDropout.apply(values, dropped_steps(probability))  # type: ignore[no-any-return, no-untyped-call]
+    return _ByteDropout.apply(values, probability)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class Dropout(nn.Module):

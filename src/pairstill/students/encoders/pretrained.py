@@ -18,6 +18,7 @@ from pairstill.files import read_json
 from pairstill.students.encoders import attention
 from pairstill.students.encoders.dropout import replace_dropout
 from pairstill.students.encoders.shape import Shape
+from pairstill.students.encoders.token_table import keep_token_table
 from pairstill.students.inference import map_blocks, with_precision
 from pairstill.tokens.ragged import RaggedTokens, length_batches
 from pairstill.tokens.tri_letter import FILE as TRI_LETTERS
@@ -194,8 +195,9 @@ def encoder_from_config(config: dict[str, Any]) -> nn.Module:
 
 
 def as_encoder(model: nn.Module) -> nn.Module:
-    """Remove the pooler, which students never read, and make dropout cheap."""
+    """Remove the pooler, which students never read, and make dropout and gradients of token embeddings cheap."""
     replace_dropout(model)
+    keep_token_table(model)
     if getattr(model, "pooler", None) is not None:
         model.pooler = None  # type: ignore[assignment]
     return model

@@ -94,7 +94,7 @@ class TransformerEncoder(nn.Module):
             valid: `(items,)` tokens whose hidden states are wanted; None means those that are attended to.
         """
         wanted = lengths if valid is None else valid
-        if packs(self.model, ids, wanted):
+        if packs(self.model):
             packing = Packing.of(wanted, ids.shape[1], lengths)
             return packing.spread(run_packed(self.model, packing, ids))
         return self.run_layers(lengths, ids.shape[1], input_ids=ids)

@@ -1,0 +1,213 @@
+"""A layer of BERT over packed texts, forward and backward in one piece: what a training step on a CPU spends its time in.
+
+Between the products of a layer PyTorch converts, copies, masks and adds, and spends more time on that than on the products.
+Here every operand is converted once, the three projections are one product, and padding exists within the attention alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+
+from pairstill.students.encoders import layer_kernels as kernels
+from pairstill.students.encoders.dropout import Dropped
+from pairstill.students.encoders.split import LayerParts
+
+_layer_norm = torch.ops.aten.native_layer_norm
+_layer_norm_backward = torch.ops.aten.native_layer_norm_backward
+_gelu_backward = torch.ops.aten.gelu_backward
+
+
+def run_packed_layer(
+    parts: LayerParts, hidden: Tensor, starts: np.ndarray, lengths: np.ndarray, attended: np.ndarray, width: int
+) -> Tensor:
+    """One layer over packed texts; see `pairstill.students.encoders.packing`.
+
+    Products are in the precision of the surrounding autocast (bfloat16, or float32 without one), the rest in float32.
+
+    Args:
+        parts: The layer; its activation must be the exact GELU.
+        hidden: `(tokens, dim)` float32, text after text; tokens of no text may follow.
+        starts: `(texts,)` int64 first token of each text.
+        lengths: `(texts,)` int64.
+        attended: `(texts,)` int64, how many of each text's tokens are attended to.
+        width: Length of the longest text.
+
+    Returns:
+        `(tokens, dim)` float32.
+    """
+    dense = (parts.query, parts.key, parts.value, parts.out, parts.up, parts.down)
+    norms = (parts.attention_norm, parts.output_norm)
+    drops = [one.p if one.training else 0.0 for one in (parts.attention_dropout, parts.dropout)]
+    epsilon = [one.eps for one in norms]
+    precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+    parameters = [value for one in (*dense, *norms) for value in (one.weight, one.bias)]
+    with torch.autocast("cpu", enabled=False):
+        out: Tensor = _PackedLayer.apply(  # type: ignore[no-untyped-call]
+            hidden, (starts, lengths, attended, width), (parts.heads, *drops, *epsilon, precision), *parameters
+        )
+    return out
+
+
+class _PackedLayer(Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, texts: Any, settings: Any, *parameters: Tensor) -> Tensor:
+        query, query_bias, key, key_bias, value, value_bias = parameters[:6]
+        out, out_bias, up, up_bias, down, down_bias, norm_1, norm_bias_1, norm_2, norm_bias_2 = parameters[6:]
+        heads, attention_dropout, dropout, epsilon_1, epsilon_2, precision = settings
+        size = hidden.shape[1:]
+
+        entered = hidden.to(precision)
+        w_in, w_out, w_up, w_down = (
+            _joined(one, precision) for one in ([query, key, value], [out], [up], [down])
+        )  # fmt: skip
+        b_in, b_out, b_up, b_down = (
+            _joined(one, precision) for one in ([query_bias, key_bias, value_bias], [out_bias], [up_bias], [down_bias])
+        )
+
+        padded, weights, dropped_weights, attended = _attend(
+            torch.addmm(b_in, entered, w_in.t()), texts, heads, attention_dropout
+        )
+        drop_1 = Dropped(dropout)
+        summed_1 = drop_1(torch.addmm(b_out, attended, w_out.t())) + hidden
+        middle, mean_1, scale_1 = _layer_norm(summed_1, size, norm_1, norm_bias_1, epsilon_1)
+        narrow_middle = middle.to(precision)
+        raised = torch.addmm(b_up, narrow_middle, w_up.t())
+        activated = nn.functional.gelu(raised)
+        drop_2 = Dropped(dropout)
+        summed_2 = drop_2(torch.addmm(b_down, activated, w_down.t())) + middle
+        left: Tensor
+        left, mean_2, scale_2 = _layer_norm(summed_2, size, norm_2, norm_bias_2, epsilon_2)
+
+        ctx.save_for_backward(
+            entered, w_in, w_out, w_up, w_down, padded, weights, attended, summed_1, mean_1, scale_1, narrow_middle, raised,
+            activated, summed_2, mean_2, scale_2, norm_1, norm_bias_1, norm_2, norm_bias_2,
+        )  # fmt: skip
+        ctx.drops = (drop_1, drop_2, dropped_weights)
+        ctx.texts = texts
+        return left
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (
+            entered, w_in, w_out, w_up, w_down, padded, weights, attended, summed_1, mean_1, scale_1, narrow_middle, raised,
+            activated, summed_2, mean_2, scale_2, norm_1, norm_bias_1, norm_2, norm_bias_2,
+        ) = ctx.saved_tensors  # fmt: skip
+        drop_1, drop_2, dropped_weights = ctx.drops
+        precision, size, every = entered.dtype, summed_1.shape[1:], [True, True, True]
+
+        on_sum, on_norm_2, on_norm_bias_2 = _layer_norm_backward(
+            gradients[0], summed_2, size, mean_2, scale_2, norm_2, norm_bias_2, every
+        )
+        on_down = drop_2.backward(on_sum).to(precision)
+        on_raised = _gelu_backward(on_down @ w_down, raised)
+        on_middle = on_sum + on_raised @ w_up
+        on_sum, on_norm_1, on_norm_bias_1 = _layer_norm_backward(
+            on_middle, summed_1, size, mean_1, scale_1, norm_1, norm_bias_1, every
+        )
+        on_out = drop_1.backward(on_sum).to(precision)
+        on_in = _attend_backward(on_out @ w_out, padded, weights, dropped_weights, ctx.texts)
+        on_hidden = on_sum + on_in @ w_in
+
+        on_weights = [
+            *_weight_gradient(on_in, entered).chunk(3), _weight_gradient(on_out, attended),
+            _weight_gradient(on_raised, narrow_middle), _weight_gradient(on_down, activated),
+        ]  # fmt: skip
+        on_biases = [*_column_sums(on_in).chunk(3), *(_column_sums(one) for one in (on_out, on_raised, on_down))]
+        on_dense = [one for pair in zip(on_weights, on_biases, strict=True) for one in pair]
+        return on_hidden, None, None, *on_dense, on_norm_1, on_norm_bias_1, on_norm_2, on_norm_bias_2
+
+
+def _attend(
+    projected: Tensor, texts: Any, heads: int, dropout: float
+) -> tuple[Tensor, Tensor, tuple[Dropped, Tensor], Tensor]:
+    """Attention of each packed text to itself.
+
+    Args:
+        projected: `(tokens, 3 * dim)` queries, keys and values.
+        texts: Starts, lengths, attended tokens, width.
+        heads: Of the attention.
+        dropout: Of its weights.
+
+    Returns:
+        Padded queries, keys and values `(3, texts, heads, width, dim / heads)`; weights `(texts * heads, width, width)`; the
+        weights after dropout, with what was dropped; and `(tokens, dim)`, zero for tokens of no text.
+    """
+    starts, lengths, attended, width = texts
+    tokens, dim = len(projected), projected.shape[1] // 3
+    padded = projected.new_empty(3, len(lengths), heads, width, dim // heads)
+    kernels.spread_heads(_array(projected), starts, lengths, _array(padded))
+    query, key, value = padded.flatten(1, 2)
+    weights = torch.bmm(query, key.transpose(1, 2))
+    kernels.softmax_rows(_heads(weights, heads), lengths, attended, (dim // heads) ** -0.5)
+    drop = Dropped(dropout)
+    dropped = drop(weights)
+    out = projected.new_zeros(tokens, dim)
+    attended_to = torch.bmm(dropped, value).view(1, *padded.shape[1:])
+    kernels.pack_heads(_array(attended_to), starts, lengths, _array(out))
+    return padded, weights, (drop, dropped), out
+
+
+def _attend_backward(
+    gradient: Tensor, padded: Tensor, weights: Tensor, dropped: tuple[Dropped, Tensor], texts: Any
+) -> Tensor:
+    """The gradient `(tokens, 3 * dim)` of what `_attend` was given, from that of what it gave."""
+    starts, lengths, attended, _width = texts
+    heads, head_dim = padded.shape[2], padded.shape[4]
+    drop, used = dropped
+    query, key, value = padded.flatten(1, 2)
+    on_out = torch.empty_like(padded[:1])
+    kernels.spread_heads(_array(gradient), starts, lengths, _array(on_out))
+    on_out = on_out.flatten(0, 2)
+    on_padded = torch.empty_like(padded)
+    on_query, on_key, on_value = on_padded.flatten(1, 2)
+    torch.bmm(used.transpose(1, 2), on_out, out=on_value)
+    on_weights = drop.backward(torch.bmm(on_out, value.transpose(1, 2)))
+    kernels.softmax_rows_backward(
+        _heads(weights, heads), _heads(on_weights, heads), lengths, attended, head_dim**-0.5
+    )  # fmt: skip
+    torch.bmm(on_weights, key, out=on_query)
+    torch.bmm(on_weights.transpose(1, 2), query, out=on_key)
+    out = gradient.new_zeros(len(gradient), 3 * gradient.shape[1])
+    kernels.pack_heads(_array(on_padded), starts, lengths, _array(out))
+    return out
+
+
+def _weight_gradient(on_out: Tensor, entered: Tensor) -> Tensor:
+    """Of a dense layer's weight, float32: the sum over tokens of gradient times input."""
+    return (on_out.t() @ entered).float()
+
+
+def _column_sums(values: Tensor) -> Tensor:
+    """The sum over rows, float32."""
+    out = torch.zeros(values.shape[1])
+    kernels.add_columns(_array(values), out.numpy())
+    return out
+
+
+def _joined(parameters: Sequence[Tensor], precision: torch.dtype) -> Tensor:
+    """Weights one below the other, in a precision."""
+    if len(parameters) == 1:
+        return parameters[0].to(precision)
+    out = parameters[0].new_empty(sum(map(len, parameters)), *parameters[0].shape[1:], dtype=precision)
+    start = 0
+    for one in parameters:
+        out[start : start + len(one)] = one
+        start += len(one)
+    return out
+
+
+def _array(values: Tensor) -> np.ndarray:
+    """The memory of a tensor for compiled code: float32, or the bits of bfloat16."""
+    found: np.ndarray = values.view(torch.uint16).numpy() if values.dtype == torch.bfloat16 else values.numpy()
+    return found
+
+
+def _heads(weights: Tensor, heads: int) -> np.ndarray:
+    """`(texts * heads, width, width)` as `(texts, heads, width, width)`."""
+    return _array(weights.view(-1, heads, *weights.shape[1:]))
