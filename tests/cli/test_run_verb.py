@@ -150,17 +150,20 @@ def test_several_trainings_at_a_time(tuple_set: TupleSet, body: dict[str, Any], 
 
 @pytest.mark.soak
 @pytest.mark.parametrize(
-    ("jobs", "sent", "code"), [(2, signal.SIGINT, 130), (2, signal.SIGTERM, 143), (1, signal.SIGTERM, 143)]
+    ("jobs", "sent", "code", "background"),
+    [(2, signal.SIGINT, 130, False), (2, signal.SIGTERM, 143, True), (1, signal.SIGTERM, 143, True)],
 )
 def test_interrupted_trainings_end_together_and_go_on(
-    jobs: int, sent: int, code: int, tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path
+    jobs: int, sent: int, code: int, background: bool, tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path
 ) -> None:
     tuple_set.save(tmp_path / "tuples")
     recipe = {**body, "distill": {**body["distill"], "pairs": 40_000, "checkpoint-every-s": 0.1}}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(sort_keys=False, data=recipe))
     command = [sys.executable, "-m", "pairstill", "run", "recipe.yaml", "--out", "grid", "--jobs", str(jobs)]
     cells = [tmp_path / "grid" / "cells" / f"{name}-pooling-mean-seed0" for name in ("DE-Cos", "DE-FFNN")]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    # What a script starts with & ignores the terminal's interrupt, and all that it starts itself does.
+    started = ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *command] if background else command
+    process = subprocess.Popen(started, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     while not all((cell / "training" / "stage-2" / "checkpoint").exists() for cell in cells[:jobs]):
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import typer
@@ -30,8 +31,8 @@ from pairstill.cli.store import store
 from pairstill.cli.teach import teach
 from pairstill.errors import MissingExtraError, PairstillError
 
-INTERRUPTED = 130
-"""Exit code after an interrupt: 128 and the number of the signal."""
+INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+"""Exit codes after an interrupt."""
 
 app = typer.Typer(
     name="pairstill",
@@ -94,7 +95,8 @@ EXTRAS = {
 
 
 def main() -> None:
-    """Run the command line; a user's mistake becomes one message and exit code 2, an interrupt exit code 130."""
+    """Run the command line; a user's mistake becomes one message and exit code 2, an interrupt exit code 130 or 143."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED[1]))
     try:
         app()
     except PairstillError as error:
@@ -108,7 +110,7 @@ def main() -> None:
         print(f"error: {MissingExtraError(package, extra)}", file=sys.stderr)
         sys.exit(2)
     except SystemExit as ended:
-        if ended.code == INTERRUPTED:  # typer turns an interrupt into this code and says nothing
+        if ended.code in INTERRUPTED:  # typer turns an interrupt into such a code and says nothing
             print("interrupted; run the same command again to resume", file=sys.stderr)
         raise
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -41,8 +40,6 @@ def run(
         for one in runs:
             print(_shell(one.command))
         return
-    # Ended alone, without its process group, it takes its training with it.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     failed = train(runs, lambda line: print(line, file=sys.stderr, flush=True), jobs)
     finished = [one for one in runs if one not in failed]
     if not finished:

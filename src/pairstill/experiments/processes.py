@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-INTERRUPTED = 130
+INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 class RunningProcesses:
@@ -47,19 +47,22 @@ class RunningProcesses:
             try:
                 code = process.wait()
             except SystemExit:
-                process.send_signal(signal.SIGINT)
+                process.terminate()
                 process.wait()
                 raise
             finally:
                 with self._lock:
                     self._processes.discard(process)
-        if code == INTERRUPTED or code < 0:
+        if code in INTERRUPTED or code < 0:
             raise KeyboardInterrupt
         return code
 
     def stop(self) -> None:
-        """Interrupt what runs, and begin nothing more."""
+        """Interrupt what runs, and begin nothing more.
+
+        Not as the terminal does it: what a script starts in the background ignores that, and its own processes with it.
+        """
         with self._lock:
             self._stopped = True
             for process in self._processes:
-                process.send_signal(signal.SIGINT)
+                process.terminate()
