@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from pairstill.losses import DistillationLoss
-from pairstill.machine import describe, set_threads
+from pairstill.machine import describe, set_threads, use_huge_pages
 from pairstill.students.cross_encoder import CrossEncoder, CrossEncoderConfig, CrossEncoderSource
 from pairstill.students.persistence import make_student
 from pairstill.training.loop import TrainingData, fit
@@ -81,8 +81,10 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=64)
     parser.add_argument("--pairs", type=int, default=3200)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=None)
     arguments = parser.parse_args()
-    set_threads(None)
+    set_threads(arguments.threads)
+    use_huge_pages()
     tuple_set = TupleSet.load(arguments.tuples)
     data = TrainingData(tuple_set.split("train"))
     results = {}
@@ -99,7 +101,7 @@ def main() -> None:
         }
     print(
         json.dumps(
-            {"machine": describe(), "threads": torch.get_num_threads(), **vars(arguments), **results},
+            {"machine": describe(), **(vars(arguments) | {"threads": torch.get_num_threads()}), **results},
             indent=2,
             default=str,
         )

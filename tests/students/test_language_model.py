@@ -31,18 +31,18 @@ def test_saved_and_loaded_it_is_a_masked_language_model_of_transformers(tmp_path
     theirs = BertForMaskedLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     mask = attention_mask(LENGTHS, 5)
     with torch.no_grad():
-        mine = model(IDS, TYPES, mask, PLACES)
+        mine = model(IDS, TYPES, LENGTHS, PLACES)
         expected = theirs(input_ids=IDS, attention_mask=mask, token_type_ids=TYPES).logits[PLACES]
         torch.testing.assert_close(mine, expected, atol=1e-5, rtol=1e-5)
         again = load_language_model(str(tmp_path)).eval()
-        torch.testing.assert_close(again(IDS, TYPES, mask, PLACES), mine)
+        torch.testing.assert_close(again(IDS, TYPES, LENGTHS, PLACES), mine)
     assert AutoTokenizer.from_pretrained(tmp_path).get_vocab() == tiny_tokenizer().get_vocab()
     assert AutoModel.from_pretrained(tmp_path).config.max_position_embeddings == 20
 
 
 def test_a_base_without_a_head_gets_a_new_one(base: Path, tmp_path: Path) -> None:
     model = load_language_model(str(base))
-    assert model(IDS, None, attention_mask(LENGTHS, 5), PLACES).shape == (3, 65)
+    assert model(IDS, None, LENGTHS, PLACES).shape == (3, 65)
     with pytest.raises(InputError, match=r"is a roberta\. Expected: a BERT"):
         load_language_model(str(tiny_base(tmp_path, "roberta")))
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ from torch import Tensor
 
 from pairstill.students import cross_encoder
 from pairstill.students.cross_encoder import CrossEncoder
-from pairstill.students.encoders import transformer
+from pairstill.students.encoders import language_model, transformer, tri_letter
+from pairstill.students.encoders.language_model import load_language_model
 from pairstill.students.encoders.packing import Packing, packs
 from pairstill.students.encoders.transformer import EncoderConfig, Keep, TransformerEncoder
+from pairstill.students.encoders.tri_letter import TriLetterEncoder
 
 
 @pytest.fixture
@@ -74,11 +78,26 @@ def test_spreading_and_its_gradient() -> None:
     valid = torch.arange(14) < lengths[:, None]
     spread = packing.spread(packed)
     assert torch.equal(spread[valid], packed[:count])
+    assert packing.count == count
     weights = torch.randn(5, 14, 6)
     (spread * weights).sum().backward()
     assert packed.grad is not None
     assert torch.equal(packed.grad[:count], weights[valid])
     assert not packed.grad[count:].any()
+
+
+def test_packing_and_its_gradient() -> None:
+    _, lengths = batch()
+    packing = Packing.of(lengths, 14, lengths)
+    padded = torch.randn(5, 14, 6, requires_grad=True)
+    valid = torch.arange(14) < lengths[:, None]
+    packed = packing.pack(padded)
+    assert torch.equal(packed[: packing.count], padded[valid])
+    weights = torch.randn(packing.count, 6)
+    (packed[: packing.count] * weights).sum().backward()
+    assert padded.grad is not None
+    assert torch.equal(padded.grad[valid], weights)
+    assert not padded.grad[~valid].any()
 
 
 def test_a_cross_encoder_gives_the_same_logits_and_gradients(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,15 +106,41 @@ def test_a_cross_encoder_gives_the_same_logits_and_gradients(base: Path, monkeyp
     ids, lengths = batch()
     types = (torch.arange(14) > 1).long().expand(5, -1)
 
+    assert packs(model.model.base_model)
+    same_both_ways(model, cross_encoder, monkeypatch, lambda: model.classify(ids, types, lengths))
+
+
+def test_a_language_model_gives_the_same_logits_and_gradients(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = load_language_model(str(base)).train()
+    ids, lengths = batch()
+    places = (torch.arange(14) < lengths[:, None]) & (ids % 3 == 0)
+    types = (torch.arange(14) > 1).long().expand(5, -1)
+    assert packs(model.encoder)
+    same_both_ways(model, language_model, monkeypatch, lambda: model(ids, types, lengths, places))
+
+
+def test_tri_letter_words_give_the_same_hidden_states_and_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = TriLetterEncoder.new(EncoderConfig(shape="2x24x3"), tri_letters=30, words=14).train()
+    _, lengths = batch()
+    ids = torch.randint(0, 30, (5, 14, 4), generator=torch.Generator().manual_seed(1))
+    valid = torch.arange(14) < lengths[:, None]
+    assert packs(model.model)
+    same_both_ways(model, tri_letter, monkeypatch, lambda: model.hidden_states(ids * valid[:, :, None], lengths)[valid])
+
+
+def same_both_ways(
+    model: torch.nn.Module, module: ModuleType, monkeypatch: pytest.MonkeyPatch, outputs: Callable[[], Tensor]
+) -> None:
     def run() -> list[Tensor]:
         model.zero_grad()
-        logits = model.classify(ids, types, lengths)
-        (logits * torch.arange(10).view(5, 2)).sum().backward()
-        return [logits.detach(), *(one.grad.clone() for one in model.parameters() if one.grad is not None)]
+        found = outputs()
+        (found * torch.arange(found.numel()).view(found.shape) / found.numel()).sum().backward()
+        return [found.detach(), *(one.grad.clone() for one in model.parameters() if one.grad is not None)]
 
-    assert packs(model.model.base_model)
     packed = run()
-    monkeypatch.setattr(cross_encoder, "packs", lambda _: False)
+    monkeypatch.setattr(module, "packs", lambda _: False)
     padded = run()
     assert len(packed) == len(padded) > 20
     for one, other in zip(packed, padded, strict=True):

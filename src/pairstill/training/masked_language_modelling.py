@@ -12,7 +12,6 @@ from torch import Tensor
 from torch.nn import functional
 
 from pairstill.students.encoders.language_model import MaskedLanguageModel
-from pairstill.students.encoders.pretrained import attention_mask
 from pairstill.students.inference import precision_context
 from pairstill.students.persistence import state_fingerprint
 from pairstill.training.masking import Masking
@@ -77,7 +76,7 @@ class MaskedLanguageModelling:
         seen, chosen = self.masking.apply(part.ids.numpy(), part.lengths.numpy(), generator)
         places = torch.from_numpy(chosen)
         with precision_context(self.settings.precision):
-            logits = self.model(torch.from_numpy(seen), part.types, attention_mask(part.lengths, seen.shape[1]), places)
+            logits = self.model(torch.from_numpy(seen), part.types, part.lengths, places)
         wanted = part.ids[places]
         hits = int((logits.argmax(dim=1) == wanted).sum()) if not torch.is_grad_enabled() else 0
         return functional.cross_entropy(logits, wanted, reduction="sum"), len(wanted), hits

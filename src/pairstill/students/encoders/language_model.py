@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from pairstill.errors import InputError
 from pairstill.students.encoders import attention
-from pairstill.students.encoders.pretrained import as_encoder, load_encoder, quiet_loading, resolve_base
+from pairstill.students.encoders.packing import Packing, packs, run_packed
+from pairstill.students.encoders.pretrained import as_encoder, attention_mask, load_encoder, quiet_loading, resolve_base
 from pairstill.students.encoders.shape import Shape
 
 HEAD = "cls.predictions."
@@ -38,20 +39,26 @@ class MaskedLanguageModel(nn.Module):
         self.norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
-    def forward(self, ids: Tensor, types: Tensor | None, mask: Tensor, places: Tensor) -> Tensor:
+    def forward(self, ids: Tensor, types: Tensor | None, lengths: Tensor, places: Tensor) -> Tensor:
         """Logits of the tokens at some places.
 
         Args:
             ids: `(batch, tokens)`, some of them masked.
             types: Token types of the same shape, or None.
-            mask: `(batch, tokens)` int64, 1 for valid tokens.
+            lengths: `(batch,)` valid tokens.
             places: `(batch, tokens)` bool; only there the vocabulary is scored, which is most of a small model's work.
 
         Returns:
             `(places that are true, vocabulary)` float32, row by row.
         """
-        extra = {} if types is None else {"token_type_ids": types}
-        hidden = self.encoder(input_ids=ids, attention_mask=mask, **extra).last_hidden_state[places]
+        if packs(self.encoder):
+            packing = Packing.of(lengths, ids.shape[1], lengths)
+            hidden = run_packed(self.encoder, packing, ids, types)[: packing.count]
+            hidden = hidden[places.flatten()[packing.slots[: packing.count]]]
+        else:
+            extra = {} if types is None else {"token_type_ids": types}
+            mask = attention_mask(lengths, ids.shape[1])
+            hidden = self.encoder(input_ids=ids, attention_mask=mask, **extra).last_hidden_state[places]
         hidden = self.norm(functional.gelu(self.dense(hidden)))
         words = self.encoder.get_input_embeddings().weight
         return functional.linear(hidden, words, self.bias.to(hidden.dtype)).float()

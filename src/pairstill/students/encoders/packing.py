@@ -41,6 +41,11 @@ class Packing:
     lengths: np.ndarray
     attended: np.ndarray
 
+    @property
+    def count(self) -> int:
+        """Tokens, without those that fill."""
+        return int(self.lengths.sum())
+
     @classmethod
     def of(cls, lengths: Tensor, width: int, attended: Tensor) -> Packing:
         """Pack texts of `lengths (texts,)` tokens, of which the first `attended (texts,)` are attended to."""
@@ -53,9 +58,14 @@ class Packing:
 
     def spread(self, packed: Tensor) -> Tensor:
         """`(tokens, dim)` to `(texts, width, dim)`; what stands in places without a token means nothing, and gets no gradient."""
-        count = int(self.lengths.sum())
-        spread: Tensor = _Spread.apply(packed, self.slots, self.tokens, count)  # type: ignore[no-untyped-call]
+        spread: Tensor = _Spread.apply(packed, self.slots, self.tokens, self.count)  # type: ignore[no-untyped-call]
         return spread.view(len(self.lengths), self.width, -1)
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """`(texts, width, dim)` to `(tokens, dim)`; tokens that fill are copies of the first one and give it no gradient."""
+        filled = attention_mask(torch.from_numpy(self.lengths), self.width).view(-1, 1).bool()
+        packed: Tensor = _Pack.apply(padded.flatten(0, 1), self.slots, self.tokens, filled)  # type: ignore[no-untyped-call]
+        return packed.view(len(self.slots), -1)
 
 
 def packs(transformer: nn.Module) -> bool:
@@ -74,6 +84,11 @@ def run_packed(transformer: Any, packing: Packing, ids: Tensor, types: Tensor | 
     hidden: Tensor = transformer.embeddings(
         input_ids=ids.reshape(-1)[packing.slots][None], position_ids=positions[None], **extra
     )[0]
+    return run_packed_layers(transformer, packing, hidden)
+
+
+def run_packed_layers(transformer: Any, packing: Packing, hidden: Tensor) -> Tensor:
+    """Last hidden states `(tokens, dim)` of what embeddings gave, `(tokens, dim)` float32."""
     for layer in layers_of(transformer):
         hidden = run_packed_layer(
             LayerParts.of(layer), hidden, packing.starts, packing.lengths, packing.attended, packing.width
@@ -96,3 +111,15 @@ class _Spread(Function):
         gradient = gradients[0].index_select(0, slots)
         gradient[ctx.count :] = 0
         return gradient, None, None, None
+
+
+class _Pack(Function):
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, slots: Tensor, tokens: Tensor, filled: Tensor) -> Tensor:
+        ctx.save_for_backward(tokens, filled)
+        return padded.index_select(0, slots)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
+        tokens, filled = ctx.saved_tensors
+        return gradients[0].index_select(0, tokens).mul_(filled), None, None, None

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pairstill.errors import InputError
 from pairstill.students.encoders import attention
+from pairstill.students.encoders.packing import Packing, packs, run_packed_layers
 from pairstill.students.encoders.pretrained import as_encoder, encoder_from_config, load_encoder
 from pairstill.students.encoders.shape import Shape
 from pairstill.students.encoders.transformer import EncoderConfig, TransformerEncoder
@@ -92,7 +93,11 @@ class TriLetterEncoder(TransformerEncoder):
         words = vectors.shape[1]
         places = torch.arange(1, words + 1, device=vectors.device)
         places = places * (places <= lengths[:, None])
-        return self.run_layers(lengths, words, inputs_embeds=vectors + self.positions(places))
+        vectors = vectors + self.positions(places)
+        if packs(self.model):
+            packing = Packing.of(lengths, words, lengths)
+            return packing.spread(run_packed_layers(self.model, packing, packing.pack(vectors)))
+        return self.run_layers(lengths, words, inputs_embeds=vectors)
 
 
 class _NoEmbeddings(nn.Module):
