@@ -14,7 +14,7 @@ from pairstill.errors import ArtefactError, InputError
 from pairstill.losses import LayerMap
 from pairstill.students.encoders.language_model import new_bert, new_language_model
 from pairstill.students.encoders.layers import layer_outputs
-from pairstill.students.encoders.pretrained import attention_mask, load_encoder
+from pairstill.students.encoders.pretrained import load_encoder
 from pairstill.training.layerwise import TERMS, LayerwiseDistillation, LayerwisePlan
 from pairstill.training.masked_language_modelling import MaskedLanguageModelling
 from pairstill.training.masking import Masking
@@ -112,7 +112,7 @@ def test_the_loss_is_the_mean_over_masked_tokens() -> None:
                 place[0, column] = True
                 logits = objective.model(
                     torch.from_numpy(seen[row : row + 1]), None if part.types is None else part.types[row : row + 1],
-                    attention_mask(part.lengths[row : row + 1], seen.shape[1]), place,
+                    part.lengths[row : row + 1], place,
                 )  # fmt: skip
                 total -= float(torch.log_softmax(logits[0].detach(), 0)[part.ids[row, column]])
                 count += 1
