@@ -64,18 +64,14 @@ def _narrow(values: Any, bits: Any, row: Any) -> Any:
 
 
 @numba.njit(fastmath=FAST, inline="always")
-def softmax(scores: Any, count: int) -> None:
-    """Softmax of the first `count` scores in place.
+def powers_of_two(values: Any, bits: Any, count: int) -> None:
+    """2^x in the place of the first `count` values x of at most 0; `bits` is `values` seen as int32.
 
-    exp(x) = 2^n 2^f with n whole and |f| <= 1/2; the Taylor series of 2^f to the seventh power is exact in float32. The
-    compiler makes vector instructions of it, which it cannot of a call to the mathematical library.
+    2^x = 2^n 2^f with n whole and |f| <= 1/2; the Taylor series of 2^f to the seventh power is exact in float32. The compiler
+    makes vector instructions of it, which it cannot of a call to the mathematical library.
     """
-    largest = scores[0]
-    for place in range(1, count):
-        largest = max(largest, scores[place])
-    bits = scores.view(np.int32)
     for place in range(count):
-        power = max((scores[place] - largest) * np.float32(1.4426950408889634), np.float32(-126))
+        power = max(values[place], np.float32(-126))
         whole = np.floor(power + np.float32(0.5))
         rest = power - whole
         series = np.float32(1.5252733804059840e-05)
@@ -85,8 +81,19 @@ def softmax(scores: Any, count: int) -> None:
         series = series * rest + np.float32(5.5504108664821580e-02)
         series = series * rest + np.float32(2.4022650695910072e-01)
         series = series * rest + np.float32(6.9314718055994530e-01)
-        scores[place] = series * rest + np.float32(1)
+        values[place] = series * rest + np.float32(1)
         bits[place] += np.int32(whole) << np.int32(23)
+
+
+@numba.njit(fastmath=FAST, inline="always")
+def softmax(scores: Any, count: int) -> None:
+    """Softmax of the first `count` scores in place."""
+    largest = scores[0]
+    for place in range(1, count):
+        largest = max(largest, scores[place])
+    for place in range(count):
+        scores[place] = (scores[place] - largest) * np.float32(1.4426950408889634)
+    powers_of_two(scores, scores.view(np.int32), count)
     total = np.float32(0)
     for place in range(count):
         total += scores[place]

@@ -15,7 +15,8 @@ from pairstill.students import cross_encoder
 from pairstill.students.cross_encoder import CrossEncoder
 from pairstill.students.encoders import language_model, transformer, tri_letter
 from pairstill.students.encoders.language_model import load_language_model
-from pairstill.students.encoders.packing import Packing, packs
+from pairstill.students.encoders.packed_transformer import packs
+from pairstill.students.encoders.packing import Packing
 from pairstill.students.encoders.transformer import EncoderConfig, Keep, TransformerEncoder
 from pairstill.students.encoders.tri_letter import TriLetterEncoder
 

@@ -30,9 +30,7 @@ from pairstill.cli.serve import serve
 from pairstill.cli.store import store
 from pairstill.cli.teach import teach
 from pairstill.errors import MissingExtraError, PairstillError
-
-INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
-"""Exit codes after an interrupt."""
+from pairstill.experiments.processes import INTERRUPTED
 
 app = typer.Typer(
     name="pairstill",
@@ -96,7 +94,7 @@ EXTRAS = {
 
 def main() -> None:
     """Run the command line; a user's mistake becomes one message and exit code 2, an interrupt exit code 130 or 143."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(INTERRUPTED[1]))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         app()
     except PairstillError as error:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+"""Exit codes of an interrupted `pairstill`."""
 
 
 class RunningProcesses:

@@ -7,7 +7,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from pairstill.compiled import FAST, OPTIONS, softmax, widen
+from pairstill.compiled import FAST, OPTIONS, powers_of_two, softmax, widen
 from pairstill.scoring.kernels import _dots, _dots_of_two
 
 
@@ -57,21 +57,11 @@ def sum_of_maxima(
 
 @numba.njit(fastmath=FAST, inline="always")
 def _gaussian_sum(cosines: Any, count: int, centre: Any, factor: Any, scratch: Any, bits: Any) -> Any:
-    """Sum of exp(-(c - centre)^2 / (2 width^2)) = 2^(factor (c - centre)^2); the power of two as in `pairstill.compiled.softmax`."""
+    """Sum of exp(-(c - centre)^2 / (2 width^2)) = 2^(factor (c - centre)^2)."""
     for place in range(count):
         difference = cosines[place] - centre
-        power = max(difference * difference * factor, np.float32(-126))
-        whole = np.floor(power + np.float32(0.5))
-        rest = power - whole
-        series = np.float32(1.5252733804059840e-05)
-        series = series * rest + np.float32(1.5403530393381608e-04)
-        series = series * rest + np.float32(1.3333558146428443e-03)
-        series = series * rest + np.float32(9.6181291076284770e-03)
-        series = series * rest + np.float32(5.5504108664821580e-02)
-        series = series * rest + np.float32(2.4022650695910072e-01)
-        series = series * rest + np.float32(6.9314718055994530e-01)
-        scratch[place] = series * rest + np.float32(1)
-        bits[place] += np.int32(whole) << np.int32(23)
+        scratch[place] = difference * difference * factor
+    powers_of_two(scratch, bits, count)
     total = np.float32(0)
     for place in range(count):
         total += scratch[place]

@@ -15,7 +15,8 @@ from pairstill.representation import Representation
 from pairstill.students.base import Prepared, Progress, Student, as_tensors
 from pairstill.students.encoders.attention import register
 from pairstill.students.encoders.dropout import replace_dropout
-from pairstill.students.encoders.packing import Packing, packs, run_packed
+from pairstill.students.encoders.packed_transformer import packs, run_packed
+from pairstill.students.encoders.packing import Packing
 from pairstill.students.encoders.pretrained import (
     attention_mask,
     check_max_lengths,

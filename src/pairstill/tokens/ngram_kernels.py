@@ -7,7 +7,8 @@ from typing import Any
 import numba
 import numpy as np
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
+from pairstill.compiled import OPTIONS
+
 LETTER, SPACE, PUNCTUATION = 0, 1, 2
 _OFFSET, _PRIME = np.uint64(0xCBF29CE484222325), np.uint64(0x100000001B3)
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -29,7 +30,7 @@ def _pair(first: Any, second: Any) -> Any:
     return _mix(first * _GOLDEN + second)
 
 
-@numba.njit(**_OPTIONS)
+@numba.njit(**OPTIONS)
 def extract(data: Any, offsets: Any, classes: Any, bigrams: bool, most: int, keys: Any, counts: Any) -> int:
     """Keys of the n-grams of texts, in the order of `ngrams`.
 
@@ -78,7 +79,7 @@ def extract(data: Any, offsets: Any, classes: Any, bigrams: bool, most: int, key
     return total
 
 
-@numba.njit(**_OPTIONS)
+@numba.njit(**OPTIONS)
 def fill_table(keys: Any, table: Any, ids: Any) -> int:
     """Put keys into a hash table with linear probing; a key's id is its position.
 
@@ -101,7 +102,7 @@ def fill_table(keys: Any, table: Any, ids: Any) -> int:
     return -1
 
 
-@numba.njit(**_OPTIONS)
+@numba.njit(**OPTIONS)
 def look_up(keys: Any, counts: Any, table: Any, ids: Any, out: Any, kept: Any) -> int:
     """Ids of keys that the table holds; the others are left out.
 
@@ -132,7 +133,7 @@ def look_up(keys: Any, counts: Any, table: Any, ids: Any, out: Any, kept: Any) -
     return total
 
 
-@numba.njit(**_OPTIONS)
+@numba.njit(**OPTIONS)
 def entry_keys(data: Any, offsets: Any, keys: Any) -> None:
     """Keys of n-grams given as text: two words have one space between them.
 

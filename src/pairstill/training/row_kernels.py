@@ -7,11 +7,12 @@ from typing import Any
 import numba
 import numpy as np
 
-_OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
+from pairstill.compiled import OPTIONS
+
 _FAST = {"contract", "nsz"}
 
 
-@numba.njit(**_OPTIONS)
+@numba.njit(**OPTIONS)
 def distinct(ids: Any, slots: Any, out: Any) -> int:
     """The distinct ids, in the order that they are met; each one's place in that order is left in `slots`.
 
@@ -32,7 +33,7 @@ def distinct(ids: Any, slots: Any, out: Any) -> int:
     return count
 
 
-@numba.njit(fastmath=_FAST, **_OPTIONS)
+@numba.njit(fastmath=_FAST, **OPTIONS)
 def add_bags(ids: Any, starts: Any, gradients: Any, slots: Any, out: Any) -> None:
     """out[slots[ids[i]]] += gradients[the bag of i], in order.
 
@@ -52,7 +53,7 @@ def add_bags(ids: Any, starts: Any, gradients: Any, slots: Any, out: Any) -> Non
                 target[place] += gradient[place]
 
 
-@numba.njit(fastmath=_FAST, **_OPTIONS)
+@numba.njit(fastmath=_FAST, **OPTIONS)
 def adam(
     ids: Any, gradients: Any, table: Any, means: Any, squares: Any, step: float, beta_1: float, beta_2: float,
     epsilon: float,
@@ -73,7 +74,7 @@ def adam(
             weight[place] -= rate * first / (np.sqrt(second) + small)
 
 
-@numba.njit(fastmath=_FAST, **_OPTIONS)
+@numba.njit(fastmath=_FAST, **OPTIONS)
 def approach(ids: Any, table: Any, means: Any, logs: Any, now: float) -> None:
     """Bring the running means of rows up to date, the table's rows having stood still since.
 

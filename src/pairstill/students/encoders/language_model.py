@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from pairstill.errors import InputError
 from pairstill.students.encoders import attention
-from pairstill.students.encoders.packing import Packing, packs, run_packed
+from pairstill.students.encoders.packed_transformer import packs, run_packed
+from pairstill.students.encoders.packing import Packing
 from pairstill.students.encoders.pretrained import as_encoder, attention_mask, load_encoder, quiet_loading, resolve_base
 from pairstill.students.encoders.shape import Shape
 

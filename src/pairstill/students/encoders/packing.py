@@ -7,13 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import Function
 
-from pairstill.students.encoders.attention import ATTENTION, RECORDED
-from pairstill.students.encoders.packed_layer import run_packed_layer
 from pairstill.students.encoders.pretrained import attention_mask
-from pairstill.students.encoders.split import LayerParts, layers_of
 
 ROUND = 256
 """Packed batches have a multiple of so many tokens: the libraries below compile products for every new size, which costs more than
@@ -66,34 +63,6 @@ class Packing:
         filled = attention_mask(torch.from_numpy(self.lengths), self.width).view(-1, 1).bool()
         packed: Tensor = _Pack.apply(padded.flatten(0, 1), self.slots, self.tokens, filled)  # type: ignore[no-untyped-call]
         return packed.view(len(self.slots), -1)
-
-
-def packs(transformer: nn.Module) -> bool:
-    """Whether a transformer without head takes packed texts now: a BERT that is trained on a CPU."""
-    config: Any = transformer.config
-    known = config.model_type == "bert" and config.hidden_act == "gelu" and config._attn_implementation == ATTENTION
-    on_cpu = next(transformer.parameters()).device.type == "cpu"
-    precise = not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return known and on_cpu and precise and torch.is_grad_enabled() and not hasattr(transformer, RECORDED)
-
-
-def run_packed(transformer: Any, packing: Packing, ids: Tensor, types: Tensor | None = None) -> Tensor:
-    """Last hidden states `(tokens, dim)` of padded ids and token types `(texts, width)`; see `Packing.spread`."""
-    positions = packing.slots % packing.width
-    extra = {} if types is None else {"token_type_ids": types.reshape(-1)[packing.slots][None]}
-    hidden: Tensor = transformer.embeddings(
-        input_ids=ids.reshape(-1)[packing.slots][None], position_ids=positions[None], **extra
-    )[0]
-    return run_packed_layers(transformer, packing, hidden)
-
-
-def run_packed_layers(transformer: Any, packing: Packing, hidden: Tensor) -> Tensor:
-    """Last hidden states `(tokens, dim)` of what embeddings gave, `(tokens, dim)` float32."""
-    for layer in layers_of(transformer):
-        hidden = run_packed_layer(
-            LayerParts.of(layer), hidden, packing.starts, packing.lengths, packing.attended, packing.width
-        )
-    return hidden
 
 
 class _Spread(Function):

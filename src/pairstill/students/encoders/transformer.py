@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from pairstill.representation import Representation
-from pairstill.students.encoders.packing import Packing, packs, run_packed
+from pairstill.students.encoders.packed_transformer import packs, run_packed
+from pairstill.students.encoders.packing import Packing
 from pairstill.students.encoders.pretrained import attention_mask, encoder_from_config, load_encoder, mean_pool
 
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from pairstill.errors import InputError
 from pairstill.students.encoders import attention
-from pairstill.students.encoders.packing import Packing, packs, run_packed_layers
+from pairstill.students.encoders.packed_transformer import packs, run_packed_layers
+from pairstill.students.encoders.packing import Packing
 from pairstill.students.encoders.pretrained import as_encoder, encoder_from_config, load_encoder
 from pairstill.students.encoders.shape import Shape
 from pairstill.students.encoders.transformer import EncoderConfig, TransformerEncoder

@@ -1,4 +1,4 @@
-"""A layer of BERT over packed texts, forward and backward in one piece: what a training step on a CPU spends its time in.
+"""A BERT over packed texts, each layer forward and backward in one piece: what a training step on a CPU spends its time in.
 
 Between the products of a layer PyTorch converts, copies, masks and adds, and spends more time on that than on the products.
 Here every operand is converted once, the three projections are one product, and padding exists within the attention alone.
@@ -15,32 +15,44 @@ from torch import Tensor, nn
 from torch.autograd import Function
 
 from pairstill.students.encoders import layer_kernels as kernels
+from pairstill.students.encoders.attention import ATTENTION, RECORDED
 from pairstill.students.encoders.dropout import Dropped
-from pairstill.students.encoders.split import LayerParts
+from pairstill.students.encoders.packing import Packing
+from pairstill.students.encoders.split import LayerParts, layers_of
 
 _layer_norm = torch.ops.aten.native_layer_norm
 _layer_norm_backward = torch.ops.aten.native_layer_norm_backward
 _gelu_backward = torch.ops.aten.gelu_backward
 
 
-def run_packed_layer(
-    parts: LayerParts, hidden: Tensor, starts: np.ndarray, lengths: np.ndarray, attended: np.ndarray, width: int
-) -> Tensor:
-    """One layer over packed texts; see `pairstill.students.encoders.packing`.
+def packs(transformer: nn.Module) -> bool:
+    """Whether a transformer without head takes packed texts now: a BERT that is trained on a CPU."""
+    config: Any = transformer.config
+    known = config.model_type == "bert" and config.hidden_act == "gelu" and config._attn_implementation == ATTENTION
+    on_cpu = next(transformer.parameters()).device.type == "cpu"
+    precise = not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") == torch.bfloat16
+    return known and on_cpu and precise and torch.is_grad_enabled() and not hasattr(transformer, RECORDED)
 
-    Products are in the precision of the surrounding autocast (bfloat16, or float32 without one), the rest in float32.
 
-    Args:
-        parts: The layer; its activation must be the exact GELU.
-        hidden: `(tokens, dim)` float32, text after text; tokens of no text may follow.
-        starts: `(texts,)` int64 first token of each text.
-        lengths: `(texts,)` int64.
-        attended: `(texts,)` int64, how many of each text's tokens are attended to.
-        width: Length of the longest text.
+def run_packed(transformer: Any, packing: Packing, ids: Tensor, types: Tensor | None = None) -> Tensor:
+    """Last hidden states `(tokens, dim)` of padded ids and token types `(texts, width)`; see `Packing.spread`."""
+    positions = packing.slots % packing.width
+    extra = {} if types is None else {"token_type_ids": types.reshape(-1)[packing.slots][None]}
+    hidden: Tensor = transformer.embeddings(
+        input_ids=ids.reshape(-1)[packing.slots][None], position_ids=positions[None], **extra
+    )[0]
+    return run_packed_layers(transformer, packing, hidden)
 
-    Returns:
-        `(tokens, dim)` float32.
-    """
+
+def run_packed_layers(transformer: Any, packing: Packing, hidden: Tensor) -> Tensor:
+    """Last hidden states `(tokens, dim)` of what embeddings gave, `(tokens, dim)` float32."""
+    for layer in layers_of(transformer):
+        hidden = _run_layer(LayerParts.of(layer), hidden, packing)
+    return hidden
+
+
+def _run_layer(parts: LayerParts, hidden: Tensor, packing: Packing) -> Tensor:
+    """Products in the precision of the surrounding autocast (bfloat16, or float32 without one), the rest in float32."""
     dense = (parts.query, parts.key, parts.value, parts.out, parts.up, parts.down)
     norms = (parts.attention_norm, parts.output_norm)
     drops = [one.p if one.training else 0.0 for one in (parts.attention_dropout, parts.dropout)]
@@ -49,14 +61,14 @@ def run_packed_layer(
     parameters = [value for one in (*dense, *norms) for value in (one.weight, one.bias)]
     with torch.autocast("cpu", enabled=False):
         out: Tensor = _PackedLayer.apply(  # type: ignore[no-untyped-call]
-            hidden, (starts, lengths, attended, width), (parts.heads, *drops, *epsilon, precision), *parameters
+            hidden, packing, (parts.heads, *drops, *epsilon, precision), *parameters
         )
     return out
 
 
 class _PackedLayer(Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, texts: Any, settings: Any, *parameters: Tensor) -> Tensor:
+    def forward(ctx: Any, hidden: Tensor, packing: Packing, settings: Any, *parameters: Tensor) -> Tensor:
         query, query_bias, key, key_bias, value, value_bias = parameters[:6]
         out, out_bias, up, up_bias, down, down_bias, norm_1, norm_bias_1, norm_2, norm_bias_2 = parameters[6:]
         heads, attention_dropout, dropout, epsilon_1, epsilon_2, precision = settings
@@ -71,7 +83,7 @@ class _PackedLayer(Function):
         )
 
         padded, weights, dropped_weights, attended = _attend(
-            torch.addmm(b_in, entered, w_in.t()), texts, heads, attention_dropout
+            torch.addmm(b_in, entered, w_in.t()), packing, heads, attention_dropout
         )
         drop_1 = Dropped(dropout)
         summed_1 = drop_1(torch.addmm(b_out, attended, w_out.t())) + hidden
@@ -89,7 +101,7 @@ class _PackedLayer(Function):
             activated, summed_2, mean_2, scale_2, norm_1, norm_bias_1, norm_2, norm_bias_2,
         )  # fmt: skip
         ctx.drops = (drop_1, drop_2, dropped_weights)
-        ctx.texts = texts
+        ctx.packing = packing
         return left
 
     @staticmethod
@@ -111,7 +123,7 @@ class _PackedLayer(Function):
             on_middle, summed_1, size, mean_1, scale_1, norm_1, norm_bias_1, every
         )
         on_out = drop_1.backward(on_sum).to(precision)
-        on_in = _attend_backward(on_out @ w_out, padded, weights, dropped_weights, ctx.texts)
+        on_in = _attend_backward(on_out @ w_out, padded, weights, dropped_weights, ctx.packing)
         on_hidden = on_sum + on_in @ w_in
 
         on_weights = [
@@ -124,13 +136,13 @@ class _PackedLayer(Function):
 
 
 def _attend(
-    projected: Tensor, texts: Any, heads: int, dropout: float
+    projected: Tensor, packing: Packing, heads: int, dropout: float
 ) -> tuple[Tensor, Tensor, tuple[Dropped, Tensor], Tensor]:
     """Attention of each packed text to itself.
 
     Args:
         projected: `(tokens, 3 * dim)` queries, keys and values.
-        texts: Starts, lengths, attended tokens, width.
+        packing: Of the texts.
         heads: Of the attention.
         dropout: Of its weights.
 
@@ -138,43 +150,41 @@ def _attend(
         Padded queries, keys and values `(3, texts, heads, width, dim / heads)`; weights `(texts * heads, width, width)`; the
         weights after dropout, with what was dropped; and `(tokens, dim)`, zero for tokens of no text.
     """
-    starts, lengths, attended, width = texts
     tokens, dim = len(projected), projected.shape[1] // 3
-    padded = projected.new_empty(3, len(lengths), heads, width, dim // heads)
-    kernels.spread_heads(_array(projected), starts, lengths, _array(padded))
+    padded = projected.new_empty(3, len(packing.lengths), heads, packing.width, dim // heads)
+    kernels.spread_heads(_array(projected), packing.starts, packing.lengths, _array(padded))
     query, key, value = padded.flatten(1, 2)
     weights = torch.bmm(query, key.transpose(1, 2))
-    kernels.softmax_rows(_heads(weights, heads), lengths, attended, (dim // heads) ** -0.5)
+    kernels.softmax_rows(_heads(weights, heads), packing.lengths, packing.attended, (dim // heads) ** -0.5)
     drop = Dropped(dropout)
     dropped = drop(weights)
     out = projected.new_zeros(tokens, dim)
     attended_to = torch.bmm(dropped, value).view(1, *padded.shape[1:])
-    kernels.pack_heads(_array(attended_to), starts, lengths, _array(out))
+    kernels.pack_heads(_array(attended_to), packing.starts, packing.lengths, _array(out))
     return padded, weights, (drop, dropped), out
 
 
 def _attend_backward(
-    gradient: Tensor, padded: Tensor, weights: Tensor, dropped: tuple[Dropped, Tensor], texts: Any
+    gradient: Tensor, padded: Tensor, weights: Tensor, dropped: tuple[Dropped, Tensor], packing: Packing
 ) -> Tensor:
     """The gradient `(tokens, 3 * dim)` of what `_attend` was given, from that of what it gave."""
-    starts, lengths, attended, _width = texts
     heads, head_dim = padded.shape[2], padded.shape[4]
     drop, used = dropped
     query, key, value = padded.flatten(1, 2)
     on_out = torch.empty_like(padded[:1])
-    kernels.spread_heads(_array(gradient), starts, lengths, _array(on_out))
+    kernels.spread_heads(_array(gradient), packing.starts, packing.lengths, _array(on_out))
     on_out = on_out.flatten(0, 2)
     on_padded = torch.empty_like(padded)
     on_query, on_key, on_value = on_padded.flatten(1, 2)
     torch.bmm(used.transpose(1, 2), on_out, out=on_value)
     on_weights = drop.backward(torch.bmm(on_out, value.transpose(1, 2)))
     kernels.softmax_rows_backward(
-        _heads(weights, heads), _heads(on_weights, heads), lengths, attended, head_dim**-0.5
+        _heads(weights, heads), _heads(on_weights, heads), packing.lengths, packing.attended, head_dim**-0.5
     )  # fmt: skip
     torch.bmm(on_weights, key, out=on_query)
     torch.bmm(on_weights.transpose(1, 2), query, out=on_key)
     out = gradient.new_zeros(len(gradient), 3 * gradient.shape[1])
-    kernels.pack_heads(_array(on_padded), starts, lengths, _array(out))
+    kernels.pack_heads(_array(on_padded), packing.starts, packing.lengths, _array(out))
     return out
 
 
