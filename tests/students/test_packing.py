@@ -15,6 +15,7 @@ from pairstill.students import cross_encoder
 from pairstill.students.cross_encoder import CrossEncoder
 from pairstill.students.encoders import language_model, transformer, tri_letter
 from pairstill.students.encoders.language_model import load_language_model
+from pairstill.students.encoders.layers import layer_outputs, packed_layer_outputs
 from pairstill.students.encoders.packed_transformer import packs
 from pairstill.students.encoders.packing import Packing
 from pairstill.students.encoders.transformer import EncoderConfig, Keep, TransformerEncoder
@@ -129,6 +130,30 @@ def test_tri_letter_words_give_the_same_hidden_states_and_gradients(monkeypatch:
     valid = torch.arange(14) < lengths[:, None]
     assert packs(model.model)
     same_both_ways(model, tri_letter, monkeypatch, lambda: model.hidden_states(ids * valid[:, :, None], lengths)[valid])
+
+
+@pytest.mark.parametrize("attention", [True, False])
+def test_every_layer_gives_the_same_and_has_the_same_gradients(attention: bool, encoder: TransformerEncoder) -> None:
+    ids, lengths = batch()
+    valid = torch.arange(14) < lengths[:, None]
+
+    def run(packed: bool) -> list[Tensor]:
+        encoder.zero_grad()
+        outputs = packed_layer_outputs if packed else layer_outputs
+        found = outputs(encoder.model, ids, None, lengths, attention=attention)
+        assert found.packed is packed
+        assert len(found.attention) == (found.layers if attention else 0)
+        hidden = [one[0] if packed else one[valid] for one in found.hidden]
+        scores = [one[(valid[:, None, :, None] & valid[:, None, None]).expand_as(one)] for one in found.attention]
+        numbers = torch.Generator().manual_seed(3)
+        sum((one * torch.randn(one.shape, generator=numbers)).sum() for one in [*hidden, *scores]).backward()  # type: ignore[union-attr]
+        gradients = [one.grad.clone() for one in encoder.parameters() if one.grad is not None]
+        return [one.detach() for one in [*hidden, *scores, *gradients]]
+
+    pairs = list(zip(run(packed=True), run(packed=False), strict=True))
+    assert len(pairs) > 20
+    for one, other in pairs:
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=2e-5, rtol=1e-4)
 
 
 def same_both_ways(

@@ -53,11 +53,12 @@ class AttentionLoss:
         return torch.stack(terms).sum()
 
     def _error(self, mine: Tensor, other: Tensor, mask: Tensor | None) -> Tensor:
-        squares = (mine.float() - other.float()).square() if mine.dtype != torch.float64 else (mine - other).square()
+        if mine.dtype != torch.float64:
+            mine, other = mine.float(), other.float()
         if mask is None:
-            return squares.mean()
-        seen = mask[:, None, None, :].expand_as(squares)
+            return (mine - other).square().mean()
+        seen = mask[:, None, None, :]
         if not self.mean_over_padding:
             seen = seen & mask[:, None, :, None]
-        kept = squares.masked_fill(~seen, 0).sum()
-        return kept / (squares.numel() if self.mean_over_padding else seen.sum().clamp(min=1))
+        kept = ((mine - other) * seen).square().sum()
+        return kept / (mine.numel() if self.mean_over_padding else (seen.sum() * mine.shape[1]).clamp(min=1))

@@ -64,13 +64,13 @@ class HiddenLoss(nn.Module):
                     expected=f"{self.projection.in_features} and {self.projection.out_features}, as the projection",
                 )
             check_batches(states.shape[:2], wanted.shape[:2], "hidden states")
-            terms.append(self._error(self.projection(states), wanted, student.mask))
+            terms.append(self._error(self.projection(states), wanted, None if student.packed else student.mask))
         return torch.stack(terms).sum()
 
     def _error(self, mine: Tensor, wanted: Tensor, mask: Tensor | None) -> Tensor:
+        if mine.dtype != torch.float64:
+            mine, wanted = mine.float(), wanted.float()
         squares = (mine - wanted).square()
-        if squares.dtype != torch.float64:
-            squares = (mine.float() - wanted.float()).square()
         if mask is None or self.mean_over_padding:
             return squares.mean()
         return squares[mask].sum() / max(int(mask.sum()) * squares.shape[-1], 1)

@@ -16,15 +16,18 @@ class LayerOutputs:
     """Hidden states and attention scores of every layer, of a teacher or a student.
 
     Attributes:
-        hidden: Layers + 1 tensors `(batch, tokens, width)`: the embedding layer's output first.
+        hidden: Layers + 1 tensors `(batch, tokens, width)`: the embedding layer's output first. Packed, `(1, tokens of all
+            texts, width)`.
         attention: One tensor `(batch, heads, tokens, tokens)` a layer, scores before the softmax, without the mask added
-            (see `attention_scores`); empty where they are not learnt from.
+            (see `attention_scores`); empty where they are not learnt from. They are padded, whatever the hidden states are.
         mask: `(batch, tokens)` bool, true where there is a token; None where nothing is padded.
+        packed: Whether the hidden states of all texts stand one behind the other, without padding.
     """
 
     hidden: Sequence[Tensor]
     attention: Sequence[Tensor] = ()
     mask: Tensor | None = None
+    packed: bool = False
 
     def __post_init__(self) -> None:
         if len(self.hidden) < 2:

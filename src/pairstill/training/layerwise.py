@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from pairstill.errors import InputError
 from pairstill.losses import AttentionLoss, DistillationLoss, HiddenLoss, LayerMap, LayerOutputs
 from pairstill.students import CrossEncoder
-from pairstill.students.encoders.layers import layer_outputs
+from pairstill.students.encoders.layers import layer_outputs, packed_layer_outputs
+from pairstill.students.encoders.packed_transformer import packable
 from pairstill.students.encoders.pretrained import check_max_lengths
 from pairstill.students.inference import precision_context, with_precision
 from pairstill.students.persistence import state_fingerprint
@@ -114,7 +115,10 @@ class LayerwiseDistillation:
     ) -> None:
         self.student, self.plan, self.batch, self.held_out, self.data = student, plan, batch, held_out, data
         self.settings = settings
-        self.teacher = with_precision(teacher, lambda model: [model], settings.precision).eval()
+        self._packed = packable(student) and packable(teacher)
+        # Packed, a layer converts its weights itself.
+        narrow = "float32" if self._packed else settings.precision
+        self.teacher = with_precision(teacher, lambda model: [model], narrow).eval()
         self.attention = AttentionLoss(plan.layer_map) if "attention" in plan.terms else None
         parts: dict[str, nn.Module] = {"student": student}
         self.hidden: HiddenLoss | None = None
@@ -153,7 +157,7 @@ class LayerwiseDistillation:
         cells = sum(float(part.lengths.square().sum()) for part in parts)
         for part in parts:
             with torch.no_grad():
-                theirs = self._outputs(self.teacher, part, "float32")
+                theirs = self._outputs(self.teacher, part, self.settings.precision if self._packed else "float32")
             mine = self._outputs(self.student, part, self.settings.precision)
             if self.attention is not None:
                 share = float(part.lengths.square().sum()) / cells
@@ -164,9 +168,10 @@ class LayerwiseDistillation:
         return {name: torch.stack(values).sum() for name, values in sums.items()}
 
     def _outputs(self, model: nn.Module, part: Sequences, precision: str) -> LayerOutputs:
+        outputs = packed_layer_outputs if self._packed else layer_outputs
         with precision_context(precision):
-            found = layer_outputs(model, part.ids, part.types, part.lengths, attention=self.attention is not None)
-        return LayerOutputs([one.float() for one in found.hidden], found.attention, found.mask)
+            found = outputs(model, part.ids, part.types, part.lengths, attention=self.attention is not None)
+        return replace(found, hidden=[one.float() for one in found.hidden])
 
 
 def learn_layers(

@@ -26,6 +26,7 @@ from pairstill.training.checkpoint import Checkpoint
 from pairstill.training.identity import check_identity
 from pairstill.training.schedule import warmup_and_decay
 from pairstill.training.settings import TrainingSettings
+from pairstill.training.token_gradients import TokenGradients, token_tables
 
 logger = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ def _fit_steps(
     optimizer = torch.optim.AdamW(
         _groups(model, settings.weight_decay), lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon, fused=True
     )  # fmt: skip
+    tokens = TokenGradients(token_tables(model))
     checkpoint = Checkpoint(folder / "checkpoint")
     torch.manual_seed(settings.seed)
     state = checkpoint.load(model, [optimizer], None)
@@ -126,13 +128,14 @@ def _fit_steps(
         step = state["step"]
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * warmup_and_decay(step, steps, settings.warmup)
-        value = objective.loss(step)
-        if not math.isfinite(float(value.detach())):
-            raise InputError(
-                f"the loss is {float(value.detach())} after {step * settings.batch_size:,} sequences: the training diverges",
-                fix="Lower the learning rate",
-            )
-        torch.autograd.backward(value)
+        with tokens.collected():
+            value = objective.loss(step)
+            if not math.isfinite(float(value.detach())):
+                raise InputError(
+                    f"the loss is {float(value.detach())} after {step * settings.batch_size:,} sequences: the training diverges",
+                    fix="Lower the learning rate",
+                )
+            torch.autograd.backward(value)
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         optimizer.step()

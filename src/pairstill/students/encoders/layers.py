@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from pairstill.errors import InputError
 from pairstill.losses import LayerOutputs
 from pairstill.students.encoders.attention import recorded_scores
+from pairstill.students.encoders.packed_transformer import run_packed_outputs
+from pairstill.students.encoders.packing import Packing
 from pairstill.students.encoders.pretrained import attention_mask
 
 
@@ -33,6 +35,16 @@ def layer_outputs(
     with recording as scores:
         hidden = encoder(input_ids=ids, attention_mask=mask, output_hidden_states=True, **extra).hidden_states
     return LayerOutputs(hidden, scores, mask.bool())
+
+
+def packed_layer_outputs(
+    encoder: nn.Module, ids: Tensor, types: Tensor | None, lengths: Tensor, *, attention: bool = True
+) -> LayerOutputs:
+    """As `layer_outputs`, of an encoder that is `packable`: hidden states stand one text behind the other."""
+    packing = Packing.of(lengths, ids.shape[1], lengths)
+    hidden, scores = run_packed_outputs(encoder, packing, ids, types, attention=attention)
+    mask = attention_mask(lengths, ids.shape[1]).bool()
+    return LayerOutputs([one[None, : packing.count] for one in hidden], scores, mask, packed=True)
 
 
 @torch.no_grad()

@@ -26,32 +26,56 @@ _gelu_backward = torch.ops.aten.gelu_backward
 
 
 def packs(transformer: nn.Module) -> bool:
-    """Whether a transformer without head takes packed texts now: a BERT that is trained on a CPU."""
+    """Whether a transformer without head takes packed texts now: one that is `packable`, and trained."""
+    return packable(transformer) and torch.is_grad_enabled() and not hasattr(transformer, RECORDED)
+
+
+def packable(transformer: nn.Module) -> bool:
+    """Whether a transformer without head can take packed texts: a BERT on a CPU, float32 or surrounded by an autocast to bfloat16."""
     config: Any = transformer.config
     known = config.model_type == "bert" and config.hidden_act == "gelu" and config._attn_implementation == ATTENTION
     on_cpu = next(transformer.parameters()).device.type == "cpu"
     precise = not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return known and on_cpu and precise and torch.is_grad_enabled() and not hasattr(transformer, RECORDED)
+    return known and on_cpu and precise
 
 
 def run_packed(transformer: Any, packing: Packing, ids: Tensor, types: Tensor | None = None) -> Tensor:
     """Last hidden states `(tokens, dim)` of padded ids and token types `(texts, width)`; see `Packing.spread`."""
-    positions = packing.slots % packing.width
-    extra = {} if types is None else {"token_type_ids": types.reshape(-1)[packing.slots][None]}
-    hidden: Tensor = transformer.embeddings(
-        input_ids=ids.reshape(-1)[packing.slots][None], position_ids=positions[None], **extra
-    )[0]
-    return run_packed_layers(transformer, packing, hidden)
+    return run_packed_layers(transformer, packing, _embedded(transformer, packing, ids, types))
 
 
 def run_packed_layers(transformer: Any, packing: Packing, hidden: Tensor) -> Tensor:
     """Last hidden states `(tokens, dim)` of what embeddings gave, `(tokens, dim)` float32."""
     for layer in layers_of(transformer):
-        hidden = _run_layer(LayerParts.of(layer), hidden, packing)
+        hidden, _ = _run_layer(LayerParts.of(layer), hidden, packing, scored=False)
     return hidden
 
 
-def _run_layer(parts: LayerParts, hidden: Tensor, packing: Packing) -> Tensor:
+def run_packed_outputs(
+    transformer: Any, packing: Packing, ids: Tensor, types: Tensor | None = None, *, attention: bool
+) -> tuple[list[Tensor], list[Tensor]]:
+    """What the embeddings and every layer gave, `(tokens, dim)` each, and every layer's scores before the softmax.
+
+    Scores are float32 `(texts, heads, width, width)`, zero where there is no token; there are none without `attention`.
+    """
+    hidden, scores = [_embedded(transformer, packing, ids, types)], []
+    for layer in layers_of(transformer):
+        left, seen = _run_layer(LayerParts.of(layer), hidden[-1], packing, scored=attention)
+        hidden.append(left)
+        scores += [] if seen is None else [seen]
+    return hidden, scores
+
+
+def _embedded(transformer: Any, packing: Packing, ids: Tensor, types: Tensor | None) -> Tensor:
+    positions = packing.slots % packing.width
+    extra = {} if types is None else {"token_type_ids": types.reshape(-1)[packing.slots][None]}
+    hidden: Tensor = transformer.embeddings(
+        input_ids=ids.reshape(-1)[packing.slots][None], position_ids=positions[None], **extra
+    )[0]
+    return hidden
+
+
+def _run_layer(parts: LayerParts, hidden: Tensor, packing: Packing, *, scored: bool) -> tuple[Tensor, Tensor | None]:
     """Products in the precision of the surrounding autocast (bfloat16, or float32 without one), the rest in float32."""
     dense = (parts.query, parts.key, parts.value, parts.out, parts.up, parts.down)
     norms = (parts.attention_norm, parts.output_norm)
@@ -60,18 +84,20 @@ def _run_layer(parts: LayerParts, hidden: Tensor, packing: Packing) -> Tensor:
     precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
     parameters = [value for one in (*dense, *norms) for value in (one.weight, one.bias)]
     with torch.autocast("cpu", enabled=False):
-        out: Tensor = _PackedLayer.apply(  # type: ignore[no-untyped-call]
-            hidden, packing, (parts.heads, *drops, *epsilon, precision), *parameters
+        left, scores = _PackedLayer.apply(  # type: ignore[no-untyped-call]
+            hidden, packing, (parts.heads, *drops, *epsilon, precision, scored), *parameters
         )
-    return out
+    return left, scores
 
 
 class _PackedLayer(Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, packing: Packing, settings: Any, *parameters: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, hidden: Tensor, packing: Packing, settings: Any, *parameters: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         query, query_bias, key, key_bias, value, value_bias = parameters[:6]
         out, out_bias, up, up_bias, down, down_bias, norm_1, norm_bias_1, norm_2, norm_bias_2 = parameters[6:]
-        heads, attention_dropout, dropout, epsilon_1, epsilon_2, precision = settings
+        heads, attention_dropout, dropout, epsilon_1, epsilon_2, precision, scored = settings
         size = hidden.shape[1:]
 
         entered = hidden.to(precision)
@@ -82,8 +108,8 @@ class _PackedLayer(Function):
             _joined(one, precision) for one in ([query_bias, key_bias, value_bias], [out_bias], [up_bias], [down_bias])
         )
 
-        padded, weights, dropped_weights, attended = _attend(
-            torch.addmm(b_in, entered, w_in.t()), packing, heads, attention_dropout
+        padded, weights, dropped_weights, attended, scores = _attend(
+            torch.addmm(b_in, entered, w_in.t()), packing, heads, attention_dropout, scored
         )
         drop_1 = Dropped(dropout)
         summed_1 = drop_1(torch.addmm(b_out, attended, w_out.t())) + hidden
@@ -102,10 +128,10 @@ class _PackedLayer(Function):
         )  # fmt: skip
         ctx.drops = (drop_1, drop_2, dropped_weights)
         ctx.packing = packing
-        return left
+        return left, scores
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor | None, ...]:
         (
             entered, w_in, w_out, w_up, w_down, padded, weights, attended, summed_1, mean_1, scale_1, narrow_middle, raised,
             activated, summed_2, mean_2, scale_2, norm_1, norm_bias_1, norm_2, norm_bias_2,
@@ -123,7 +149,7 @@ class _PackedLayer(Function):
             on_middle, summed_1, size, mean_1, scale_1, norm_1, norm_bias_1, every
         )
         on_out = drop_1.backward(on_sum).to(precision)
-        on_in = _attend_backward(on_out @ w_out, padded, weights, dropped_weights, ctx.packing)
+        on_in = _attend_backward(on_out @ w_out, gradients[1], padded, weights, dropped_weights, ctx.packing)
         on_hidden = on_sum + on_in @ w_in
 
         on_weights = [
@@ -136,8 +162,8 @@ class _PackedLayer(Function):
 
 
 def _attend(
-    projected: Tensor, packing: Packing, heads: int, dropout: float
-) -> tuple[Tensor, Tensor, tuple[Dropped, Tensor], Tensor]:
+    projected: Tensor, packing: Packing, heads: int, dropout: float, scored: bool
+) -> tuple[Tensor, Tensor, tuple[Dropped, Tensor], Tensor, Tensor | None]:
     """Attention of each packed text to itself.
 
     Args:
@@ -145,29 +171,32 @@ def _attend(
         packing: Of the texts.
         heads: Of the attention.
         dropout: Of its weights.
+        scored: Whether scores are wanted.
 
     Returns:
         Padded queries, keys and values `(3, texts, heads, width, dim / heads)`; weights `(texts * heads, width, width)`; the
-        weights after dropout, with what was dropped; and `(tokens, dim)`, zero for tokens of no text.
+        weights after dropout, with what was dropped; `(tokens, dim)`, zero for tokens of no text; and the scores.
     """
     tokens, dim = len(projected), projected.shape[1] // 3
     padded = projected.new_empty(3, len(packing.lengths), heads, packing.width, dim // heads)
     kernels.spread_heads(_array(projected), packing.starts, packing.lengths, _array(padded))
     query, key, value = padded.flatten(1, 2)
     weights = torch.bmm(query, key.transpose(1, 2))
-    kernels.softmax_rows(_heads(weights, heads), packing.lengths, packing.attended, (dim // heads) ** -0.5)
+    scale = (dim // heads) ** -0.5
+    scores = weights.view(-1, heads, *weights.shape[1:]).float() * scale if scored else None
+    kernels.softmax_rows(_heads(weights, heads), packing.lengths, packing.attended, scale)
     drop = Dropped(dropout)
     dropped = drop(weights)
     out = projected.new_zeros(tokens, dim)
     attended_to = torch.bmm(dropped, value).view(1, *padded.shape[1:])
     kernels.pack_heads(_array(attended_to), packing.starts, packing.lengths, _array(out))
-    return padded, weights, (drop, dropped), out
+    return padded, weights, (drop, dropped), out, scores
 
 
 def _attend_backward(
-    gradient: Tensor, padded: Tensor, weights: Tensor, dropped: tuple[Dropped, Tensor], packing: Packing
-) -> Tensor:
-    """The gradient `(tokens, 3 * dim)` of what `_attend` was given, from that of what it gave."""
+    gradient: Tensor, on_scores: Tensor | None, padded: Tensor, weights: Tensor, dropped: tuple[Dropped, Tensor], packing: Packing,
+) -> Tensor:  # fmt: skip
+    """The gradient `(tokens, 3 * dim)` of what `_attend` was given, from that of what it gave and that of its scores."""
     heads, head_dim = padded.shape[2], padded.shape[4]
     drop, used = dropped
     query, key, value = padded.flatten(1, 2)
@@ -181,6 +210,8 @@ def _attend_backward(
     kernels.softmax_rows_backward(
         _heads(weights, heads), _heads(on_weights, heads), packing.lengths, packing.attended, head_dim**-0.5
     )  # fmt: skip
+    if on_scores is not None:
+        on_weights.add_(on_scores.view_as(on_weights), alpha=head_dim**-0.5)
     torch.bmm(on_weights, key, out=on_query)
     torch.bmm(on_weights.transpose(1, 2), query, out=on_key)
     out = gradient.new_zeros(len(gradient), 3 * gradient.shape[1])
