@@ -1,4 +1,7 @@
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from evaluation_samples import synthetic, tuple_set
@@ -47,6 +50,26 @@ def test_graded_comparison_counts_ranks_and_retains():
     assert {one.value for one in test.slices} == {"long", "short"}
     assert sum(one.rows for one in test.slices) == 59
     assert found.settings["gain_levels"] == 3
+
+
+def test_queries_that_training_rows_have_are_told_from_new_ones():
+    one = tuple_set()
+    groups = np.array(one.tuples["group"].to_pylist(), dtype=object)
+    # Query 1 is of the test rows alone; queries 4 and 7 are made to be of training and of transfer rows, too.
+    splits = one.tuples["split"].to_pylist()
+    splits[0], splits[1] = "train", "transfer"
+    groups[0], groups[1] = "q 4", "q 7"
+    columns = {"group": pa.array(groups.tolist()), "split": pa.array(splits)}
+    both = replace(
+        one, tuples=pa.table({**dict(zip(one.tuples.column_names, one.tuples.columns, strict=True)), **columns})
+    )
+    rows = {"test": both.split("test")}
+    systems = [synthetic(rows, "big", "teacher", 0.5), synthetic(rows, "small", "student", 1.0, seed=1)]
+    found = {part.value: part for part in compare(both, rows, systems, slices=["seen"], resamples=50).main.slices}
+    labelled = groups[rows["test"].rows][~np.isnan(rows["test"].labels)]
+    assert {name: part.groups for name, part in found.items()} == {"seen": 2, "new": len(set(labelled)) - 2}
+    assert found["seen"].rows == np.isin(labelled, ["q 4", "q 7"]).sum()
+    assert sum(part.rows for part in found.values()) == len(labelled)
 
 
 @pytest.mark.parametrize(("kind", "headline"), [("binary", "auc-roc"), ("graded", "pearson"), ("classes", "accuracy")])

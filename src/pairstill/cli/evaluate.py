@@ -39,7 +39,10 @@ def evaluate(
     qrels: Annotated[
         Path | None, typer.Option(help="With --run: TREC judgements; the tuple set's labels if left out.")
     ] = None,
-    by: Annotated[list[str] | None, typer.Option(help="Slice column to report by.")] = None,
+    by: Annotated[
+        list[str] | None,
+        typer.Option(help="Slice column to report by; seen: whether training rows have the row's group (query)."),
+    ] = None,
     metric: Annotated[list[str] | None, typer.Option(help="Metric; the first is the headline.")] = None,
     floors: Annotated[bool, typer.Option("--floors/--no-floors", help="Add systems that need no training.")] = True,
     base: Annotated[str, typer.Option(help="Untrained base of the cosine floor; 'none' leaves it out.")] = (
@@ -103,7 +106,7 @@ def evaluate(
         raise InputError("--tuples is missing", expected="a tuple set folder")
 
     from pairstill.cli.analyses import analysis_request, plan_analyses
-    from pairstill.evaluation.comparison import check_labels, unknown_slice
+    from pairstill.evaluation.comparison import check_labels, check_slices
     from pairstill.machine import resolve_precision
     from pairstill.metrics.catalogue import default_metrics, parse_metric
     from pairstill.tuples import TupleSet
@@ -126,9 +129,7 @@ def evaluate(
     kind = tuple_set.labels.kind
     metrics = [parse_metric(one, kind) for one in metric or []]
     metrics += [one for one in default_metrics(kind) if one.name not in {found.name for found in metrics}]
-    for one in by or []:
-        if one not in tuple_set.slices:
-            raise unknown_slice(tuple_set, one)
+    check_slices(tuple_set, by or [])
     relevance = relevance_of(tuple_set, relevant_from, gain_levels)
     for name, folder in named:
         _check_student(name, folder, tuple_set)

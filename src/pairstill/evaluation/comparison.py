@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from pairstill.errors import InputError
@@ -33,6 +34,8 @@ from pairstill.metrics.significance import paired_bootstrap
 from pairstill.tuples.tuple_set import Tuples, TupleSet
 
 MOST_SLICE_VALUES = 30
+SEEN = "seen"
+"""The slice that every tuple set has: whether rows to learn from have a row's group ("seen") or not ("new")."""
 Progress = Callable[[int, int], None]
 
 
@@ -59,7 +62,7 @@ def compare(
         tuples: Split name -> its rows; the first is the one that the table is about.
         systems: With logits for each of these splits. At most one teacher.
         metrics: The headline first; None means those of the label kind.
-        slices: Slice columns of the tuple set to report by.
+        slices: Slice columns of the tuple set to report by, or `SEEN`.
         relevance: How ranking metrics read labels; None means `Relevance.of` the label kind.
         resamples: Of the paired bootstrap over groups.
         seed: Of the bootstrap.
@@ -123,21 +126,25 @@ def _check(tuple_set: TupleSet, systems: Sequence[System], slices: Sequence[str]
     teachers = [one.name for one in systems if one.role == "teacher"]
     if len(teachers) > 1:
         raise InputError(f"there are {len(teachers)} teachers ({', '.join(teachers)})", expected="at most one")
-    for name in slices:
-        if name not in tuple_set.slices:
-            raise unknown_slice(tuple_set, name)
+    check_slices(tuple_set, slices)
 
 
-def unknown_slice(tuple_set: TupleSet, name: str) -> InputError:
-    """The error for a slice column that is not there, with the nearest name."""
+def check_slices(tuple_set: TupleSet, names: Sequence[str]) -> None:
+    """Refuse a slice that is not there, with the nearest name.
+
+    Raises:
+        InputError: A name is neither a slice column nor `SEEN`.
+    """
     import difflib
 
-    near = difflib.get_close_matches(name, tuple_set.slices, n=1, cutoff=0.4)
-    return InputError(
-        f"the tuple set has no slice column '{name}'",
-        expected=f"one of {', '.join(tuple_set.slices)}" if tuple_set.slices else "a tuple set with slice columns",
-        fix=f"Did you mean '{near[0]}'?" if near else None,
-    )
+    known = [*tuple_set.slices, SEEN]
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+            raise InputError(
+                f"the tuple set has no slice column '{name}'", expected=f"one of {', '.join(known)}",
+                fix=f"Did you mean '{near[0]}'?" if near else None,
+            )  # fmt: skip
 
 
 def _data_facts(tuple_set: TupleSet) -> dict[str, Any]:
@@ -319,10 +326,7 @@ def _slices(
 ) -> tuple[SliceResult, ...]:  # fmt: skip
     out = []
     for name in names:
-        column = pc.fill_null(tuple_set.tuples.column(name).take(rows).cast("string"), "(none)").to_pylist()
-        values, codes, counts = np.unique(
-            np.array(column, dtype=object).astype(str), return_inverse=True, return_counts=True
-        )
+        values, codes, counts = np.unique(_slice_values(tuple_set, rows, name), return_inverse=True, return_counts=True)
         order = np.argsort(-counts, kind="stable")
         kept = order[: MOST_SLICE_VALUES - 1] if len(order) > MOST_SLICE_VALUES else order
         parts = [(str(values[code]), np.flatnonzero(codes == code)) for code in kept]
@@ -339,6 +343,16 @@ def _slices(
             groups = len(np.unique(runs[systems[0].name][0].groups[positions]))
             out.append(SliceResult(name, value, len(positions), groups, found))
     return tuple(out)
+
+
+def _slice_values(tuple_set: TupleSet, rows: np.ndarray, name: str) -> np.ndarray:
+    tuples = tuple_set.tuples
+    if name in tuple_set.slices:
+        column = pc.fill_null(tuples.column(name).take(rows).cast("string"), "(none)")
+        return np.array(column.to_pylist(), dtype=object).astype(str)
+    learnt = tuples.filter(pc.is_in(tuples.column("split"), value_set=pa.array(["train", "transfer"])))
+    seen = pc.is_in(tuples.column("group").take(rows), value_set=pc.unique(learnt.column("group")))
+    return np.where(np.asarray(seen), "seen", "new")
 
 
 def _part(run: Predictions, positions: np.ndarray) -> Predictions:

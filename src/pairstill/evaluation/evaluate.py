@@ -83,7 +83,7 @@ def evaluate(
         students: Names and models; models of equal name are seeds of one student, the first of which is timed.
         others: Systems known by their scores.
         metrics: The headline first; None means those of the label kind.
-        slices: Slice columns to report by.
+        slices: Slice columns to report by, or `SEEN`.
         relevance: How ranking metrics read labels; None means the default of the label kind.
         floors: Whether to add BM25, word overlap, the untrained base's cosine and constant.
         base: Of the cosine floor; None leaves it out.
