@@ -116,9 +116,11 @@ class LayerwiseDistillation:
         self.student, self.plan, self.batch, self.held_out, self.data = student, plan, batch, held_out, data
         self.settings = settings
         self._packed = packable(student) and packable(teacher)
-        # Packed, a layer converts its weights itself.
-        narrow = "float32" if self._packed else settings.precision
-        self.teacher = with_precision(teacher, lambda model: [model], narrow).eval()
+        # Packed layers convert their weights themselves; for the others the teacher's are converted once.
+        self.teacher = (
+            teacher if self._packed else with_precision(teacher, lambda model: [model], settings.precision)
+        ).eval()
+        self._teacher_precision = settings.precision if self._packed else "float32"
         self.attention = AttentionLoss(plan.layer_map) if "attention" in plan.terms else None
         parts: dict[str, nn.Module] = {"student": student}
         self.hidden: HiddenLoss | None = None
@@ -157,7 +159,7 @@ class LayerwiseDistillation:
         cells = sum(float(part.lengths.square().sum()) for part in parts)
         for part in parts:
             with torch.no_grad():
-                theirs = self._outputs(self.teacher, part, self.settings.precision if self._packed else "float32")
+                theirs = self._outputs(self.teacher, part, self._teacher_precision)
             mine = self._outputs(self.student, part, self.settings.precision)
             if self.attention is not None:
                 share = float(part.lengths.square().sum()) / cells
