@@ -126,13 +126,19 @@ def test_the_heap_grows_on_huge_pages() -> None:
     assert done.stdout.strip() == "False"
 
 
-def test_threads_are_set() -> None:
+def test_threads_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads()
     try:
         assert machine.set_threads(1) == 1
         assert torch.get_num_threads() == 1
-        assert machine.set_threads() == machine.usable_cores()
+        for said in ("", "0", "all"):
+            monkeypatch.setenv("OMP_NUM_THREADS", said)
+            assert machine.set_threads() == machine.usable_cores()
+        for said in ("3", "3,2"):
+            monkeypatch.setenv("OMP_NUM_THREADS", said)
+            assert machine.set_threads() == torch.get_num_threads() == 3
+        assert machine.set_threads(2) == 2
         with pytest.raises(InputError, match="at least 1"):
             machine.set_threads(0)
     finally:

@@ -155,7 +155,7 @@ def set_threads(threads: int | None = None) -> int:
     """Tell PyTorch and NumPy how many threads to use, rather than let them count the host's cores; returns the number.
 
     Args:
-        threads: None means `usable_cores()`.
+        threads: None means what `OMP_NUM_THREADS` says, or else `usable_cores()`.
 
     Raises:
         InputError: The number is below 1.
@@ -164,7 +164,8 @@ def set_threads(threads: int | None = None) -> int:
 
     if threads is not None and threads < 1:
         raise InputError(f"the number of threads is {threads}", expected="at least 1")
-    chosen = usable_cores() if threads is None else threads
+    said = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    chosen = threads or (int(said) if said.isdecimal() and int(said) else usable_cores())
     torch.set_num_threads(chosen)
     set_blas_threads(chosen)
     keep_freed_memory()

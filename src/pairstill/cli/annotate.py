@@ -50,7 +50,9 @@ def annotate(
     shard_rows: Annotated[
         int, typer.Option(help="Rows of a shard; an interruption loses the shard it was in.")
     ] = 16_384,
-    threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads; OMP_NUM_THREADS or all cores that are ours if left out.")
+    ] = None,
 ) -> None:
     """Score tuples with a teacher, or import scores from elsewhere; interrupted, the same command resumes."""
     from pairstill.cli.flags import pairs_of, refuse_flags

@@ -34,7 +34,9 @@ def head(
     bert_base: Annotated[
         Literal["full", "pytorch", "none"], typer.Option(help="Forms of BERT-base to time beside it.")
     ] = "full",
-    threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads; OMP_NUM_THREADS or all cores that are ours if left out.")
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON alone.")] = False,
 ) -> None:
     """Pairs per second of a head, beside its plain form, the machine's matrix peak and BERT-base."""

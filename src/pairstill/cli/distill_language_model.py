@@ -45,7 +45,9 @@ def distill_language_model(
     seed: Annotated[int, typer.Option(help="Of weights, the order and what is held out.")] = 0,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     checkpoint_every_s: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 60.0,
-    threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads; OMP_NUM_THREADS or all cores that are ours if left out.")
+    ] = None,
 ) -> None:
     """Distil a base into a smaller BERT on plain texts, without labels; interrupted, the same command resumes."""
     from pairstill.cli.progress import progress_bar

@@ -44,7 +44,9 @@ def encode(
     shard_rows: Annotated[
         int, typer.Option(min=1, help="Items of a shard; an interruption loses the shard it was in.")
     ] = 16_384,
-    threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads; OMP_NUM_THREADS or all cores that are ours if left out.")
+    ] = None,
 ) -> None:
     """Encode items into a store; run again, only what is new or changed is encoded; interrupted, it resumes."""
     from pairstill.cli.flags import refuse_flags

@@ -80,7 +80,9 @@ def evaluate(
     ] = "float32",
     resamples: Annotated[int, typer.Option(min=10, help="Of the paired bootstrap.")] = 1000,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and the timing sample.")] = 0,
-    threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads; OMP_NUM_THREADS or all cores that are ours if left out.")
+    ] = None,
     title: Annotated[str | None, typer.Option(help="Heading of the report.")] = None,
 ) -> None:
     """Compare students with their teacher and with floors, time them here, and write the report."""

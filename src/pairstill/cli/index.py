@@ -43,7 +43,9 @@ def index(
         int | None, typer.Option(min=1, help="ivf: lists; 4 times the root of the items if left out.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the sample and of ivf's centroids.")] = 0,
-    threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads; OMP_NUM_THREADS or all cores that are ours if left out.")
+    ] = None,
 ) -> None:
     """Build an approximate index of a store beside it; its recall against exact search is measured and printed."""
     from pairstill.cli.flags import refuse_flags

@@ -35,7 +35,9 @@ def mine(
     passage_field: Annotated[str | None, typer.Option(help="Field that is searched; the other if left out.")] = None,
     seed: Annotated[int, typer.Option(help="Of what is sampled.")] = 0,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads; OMP_NUM_THREADS or all cores that are ours if left out.")
+    ] = None,
     work: Annotated[
         Path | None, typer.Option(help="Keep vectors here, to resume after an interruption or to mine again.")
     ] = None,

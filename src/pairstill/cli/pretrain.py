@@ -61,7 +61,9 @@ def pretrain(
     seed: Annotated[int, typer.Option(help="Of weights, masks, the order and what is held out.")] = 0,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     checkpoint_every_s: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 60.0,
-    threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads; OMP_NUM_THREADS or all cores that are ours if left out.")
+    ] = None,
 ) -> None:
     """Pre-train a BERT by masked language modelling on plain texts; interrupted, the same command resumes."""
     from pairstill.cli.flags import refuse_flags

@@ -21,7 +21,9 @@ def quickstart(
         bool, typer.Option("--serve", help="Then serve a search page over the corpus at http://127.0.0.1:8080/.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Of everything.")] = 0,
-    threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads; OMP_NUM_THREADS or all cores that are ours if left out.")
+    ] = None,
 ) -> None:
     """Corpus, teacher, teacher scores, four students, the table and the report; run again, it reuses what is done."""
     from pairstill.cli.annotate import annotate

@@ -44,7 +44,9 @@ def search(
         ),
     ] = 100,
     precision: Annotated[str, typer.Option(help="Of the encoder: float32 or bfloat16, or auto.")] = "float32",
-    threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads; OMP_NUM_THREADS or all cores that are ours if left out.")
+    ] = None,
 ) -> None:
     """Search a store with queries that are encoded now; write a run, and measure it where there are judgements."""
     from pairstill.cli.progress import progress_bar

@@ -36,7 +36,9 @@ def teach(
     looks: Annotated[int, typer.Option(min=1, help="How often to look at the validation metric.")] = 10,
     validation_rows: Annotated[int, typer.Option(min=1, help="Validation rows to look at, whole groups.")] = 4000,
     checkpoint_every_s: Annotated[float, typer.Option(help="Seconds between two checkpoints.")] = 60.0,
-    threads: Annotated[int | None, typer.Option(help="Threads; all cores that are ours if left out.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="Threads; OMP_NUM_THREADS or all cores that are ours if left out.")
+    ] = None,
     tracker: Annotated[str | None, typer.Option(help="tensorboard or wandb, through accelerate.")] = None,
 ) -> None:
     """Fine-tune a cross-encoder on labelled tuples; interrupted, the same command resumes."""
