@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from unittest import mock
 
 import numpy as np
 import torch
 from torch import nn
+from training_steps import seconds_in_turn
 
 from pairstill.machine import best_precision, describe, set_threads, use_huge_pages
 from pairstill.students.encoders.language_model import new_bert
@@ -70,13 +70,7 @@ def main() -> None:
         name: stepper(arguments.base, arguments.shape, batches, arguments.sequences, name == "packed")
         for name in ("packed", "padded")
     }
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(arguments.rounds + 2):
-        for name, step in steps.items():
-            began = time.perf_counter()
-            step(number)
-            if number >= 2:
-                seconds[name].append(time.perf_counter() - began)
+    seconds = seconds_in_turn(steps, arguments.rounds)
     print(
         json.dumps(
             {

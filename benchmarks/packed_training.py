@@ -12,11 +12,11 @@ import argparse
 import contextlib
 import json
 import statistics
-import time
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from training_steps import seconds_in_turn
 
 from pairstill.machine import describe, set_threads, use_huge_pages
 from pairstill.students.encoders.packed_transformer import packs
@@ -30,7 +30,7 @@ def made_texts(texts: int, least: int, most: int) -> tuple[Tensor, Tensor]:
     return torch.randint(1000, 20000, (texts, width)) * (torch.arange(width) < lengths[:, None]), lengths
 
 
-def stepper(base: str, fields: list[tuple[Tensor, Tensor]], packed: bool) -> Callable[[], None]:
+def stepper(base: str, fields: list[tuple[Tensor, Tensor]], packed: bool) -> Callable[[int], None]:
     encoder = TransformerEncoder.from_base(EncoderConfig(base)).train()
     if not packed:
         encoder.model.set_attn_implementation("sdpa")  # type: ignore[operator]
@@ -39,7 +39,7 @@ def stepper(base: str, fields: list[tuple[Tensor, Tensor]], packed: bool) -> Cal
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=1e-6, fused=True)
     tokens = TokenGradients(token_tables(encoder))
 
-    def step() -> None:
+    def step(_: int) -> None:
         with tokens.collected() if packed else contextlib.nullcontext():
             with torch.autocast("cpu", torch.bfloat16):
                 one, other = (encoder(ids, lengths, Keep(1, "mean")).vectors[:, 0] for ids, lengths in fields)
@@ -63,13 +63,7 @@ def main() -> None:
     torch.manual_seed(0)
     fields = [made_texts(arguments.pairs, 4, 9), made_texts(arguments.pairs, 10, 31)]
     steps = {name: stepper(arguments.base, fields, name == "packed") for name in ("packed", "transformers")}
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(arguments.rounds + 2):
-        for name, step in steps.items():
-            began = time.perf_counter()
-            step()
-            if number >= 2:
-                seconds[name].append(time.perf_counter() - began)
+    seconds = seconds_in_turn(steps, arguments.rounds)
     print(
         json.dumps(
             {

@@ -6,6 +6,8 @@ traceback and exits with code 2.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -87,3 +89,20 @@ class MissingExtraError(PairstillError):
         super().__init__(
             f"This needs the package '{package}', which is not installed. Run: pip install 'pairstill[{extra}]'"
         )
+
+
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """A sentence such as "Did you mean 'query'?" for an error's `fix`, or None where no known name is close.
+
+    Args:
+        name: What was given, in any letter case.
+        known: What could have been meant.
+        cutoff: Least similarity, from 0 to 1.
+
+    Example:
+        >>> did_you_mean("qeury", ["query", "product"])
+        "Did you mean 'query'?"
+    """
+    by_lower = {one.lower(): one for one in known}
+    close = difflib.get_close_matches(name.lower(), list(by_lower), n=1, cutoff=cutoff)
+    return f"Did you mean '{by_lower[close[0]]}'?" if close else None

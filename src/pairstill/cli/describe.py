@@ -186,7 +186,7 @@ def _spec_of_flags(
             "no --field is given", expected="--field NAME or NAME=COLUMN,COLUMN, once for each text of the tuple",
             fix="Or give a YAML source spec (docs/guides/your-own-data.md)",
         )  # fmt: skip
-    from pairstill.tuples.nearest import did_you_mean
+    from pairstill.errors import did_you_mean
 
     for option, named in (("--id", ids), ("--collection", collections)):
         for name in named:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pairstill.errors import InputError
+from pairstill.errors import InputError, did_you_mean
 from pairstill.evaluation.cost import CostReferences
 from pairstill.evaluation.results import (
     Agreement,
@@ -135,15 +135,12 @@ def check_slices(tuple_set: TupleSet, names: Sequence[str]) -> None:
     Raises:
         InputError: A name is neither a slice column nor `SEEN`.
     """
-    import difflib
-
     known = [*tuple_set.slices, SEEN]
     for name in names:
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
             raise InputError(
                 f"the tuple set has no slice column '{name}'", expected=f"one of {', '.join(known)}",
-                fix=f"Did you mean '{near[0]}'?" if near else None,
+                fix=did_you_mean(name, known, 0.4),
             )  # fmt: skip
 
 

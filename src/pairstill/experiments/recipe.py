@@ -9,8 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pairstill.errors import InputError
-from pairstill.tuples.nearest import did_you_mean
+from pairstill.errors import InputError, did_you_mean
 
 Scalar = str | int | float | bool | None
 Option = Scalar | list[Scalar] | dict[str, Any]

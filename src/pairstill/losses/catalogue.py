@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-from pairstill.errors import InputError
+from pairstill.errors import InputError, did_you_mean
 from pairstill.losses.base import Loss
 from pairstill.losses.cross_entropy import DistillationLoss
 from pairstill.losses.in_batch_cross_entropy import InBatchCrossEntropy
@@ -54,10 +53,9 @@ def make_loss(
     found = next((one for one in LOSSES if one.name == name), None)
     if found is None:
         names = [one.name for one in LOSSES]
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
         raise InputError(
             f"there is no loss '{name}'", expected=f"one of {', '.join(names)}",
-            fix=f"Did you mean '{near[0]}'?" if near else None,
+            fix=did_you_mean(name, names, 0.4),
         )  # fmt: skip
     known = {one.name: one.default for one in fields(found)}  # type: ignore[arg-type]
     given = dict(settings or {})

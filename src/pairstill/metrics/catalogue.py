@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-
-from pairstill.errors import InputError
+from pairstill.errors import InputError, did_you_mean
 from pairstill.metrics.base import Metric
 from pairstill.metrics.binary import AucRoc, AveragePrecision, LogLoss
 from pairstill.metrics.calibration import CalibrationError
@@ -47,11 +45,9 @@ def find_metric(text: str) -> Metric:
     found = next((one for one in POINT_METRICS if one.name == name), None) or parse_ranking_metric(text)
     if found is None:
         names = [one.name for one in (*POINT_METRICS, *RANKING_METRICS)]
-        near = difflib.get_close_matches(name, [one.lower() for one in names], n=1, cutoff=0.4)
-        hint = next((one for one in names if near and one.lower() == near[0]), None)
         raise InputError(
             f"there is no metric '{text}'", expected=f"one of {', '.join(names)} (any number after @)",
-            fix=f"Did you mean '{hint}'?" if hint else None,
+            fix=did_you_mean(name, names, 0.4),
         )  # fmt: skip
     return found
 

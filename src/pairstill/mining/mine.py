@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pairstill import __version__
-from pairstill.errors import InputError
+from pairstill.errors import InputError, did_you_mean
 from pairstill.mining.choosing import draw, hash_ids, mix, repeats_in_row, wanted_negatives
 from pairstill.mining.embeddings import TextEncoder
 from pairstill.mining.known_pairs import TextCodes
@@ -22,7 +22,6 @@ from pairstill.mining.mined_rows import mined_table
 from pairstill.mining.search import Found, search
 from pairstill.mining.settings import MiningSettings
 from pairstill.tuples import Labels, TupleSet
-from pairstill.tuples.nearest import did_you_mean
 
 LABELLED = ("train", "valid", "test")
 log = logging.getLogger(__name__)

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pairstill.errors import InputError, MissingExtraError
-from pairstill.tuples.nearest import did_you_mean
+from pairstill.errors import InputError, MissingExtraError, did_you_mean
 from pairstill.tuples.read_parquet import check_valid_text
 from pairstill.tuples.source_table import Part, check_columns, plain_table
 

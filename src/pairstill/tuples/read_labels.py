@@ -8,9 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pairstill.errors import InputError
+from pairstill.errors import InputError, did_you_mean
 from pairstill.tuples.checks import flat, keys, numbers
-from pairstill.tuples.nearest import did_you_mean
 from pairstill.tuples.read_source import read_source
 from pairstill.tuples.source_spec import LabelSource
 from pairstill.tuples.source_table import SourceTable, first_row

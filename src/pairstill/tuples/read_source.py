@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from pairstill.errors import InputError
-from pairstill.tuples.nearest import did_you_mean
+from pairstill.errors import InputError, did_you_mean
 from pairstill.tuples.read_dataset import dataset_columns, is_saved_dataset, read_dataset
 from pairstill.tuples.read_delimited import header, read_delimited
 from pairstill.tuples.read_json_lines import first_keys, read_json_lines

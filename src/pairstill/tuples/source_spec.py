@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from pairstill.errors import InputError
+from pairstill.errors import InputError, did_you_mean
 from pairstill.tuples.content_source import NOUNS, Columns, ContentSource, as_list
-from pairstill.tuples.nearest import did_you_mean
 from pairstill.tuples.tuple_set import SPLITS
 
 Format = Literal["parquet", "csv", "tsv", "jsonl", "qrels", "run"]

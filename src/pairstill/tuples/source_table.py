@@ -9,8 +9,7 @@ from functools import cached_property
 import numpy as np
 import pyarrow as pa
 
-from pairstill.errors import InputError
-from pairstill.tuples.nearest import did_you_mean
+from pairstill.errors import InputError, did_you_mean
 
 
 @dataclass(frozen=True)

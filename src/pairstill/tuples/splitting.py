@@ -9,9 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pairstill.errors import InputError
+from pairstill.errors import InputError, did_you_mean
 from pairstill.tuples.checks import keys
-from pairstill.tuples.nearest import did_you_mean
 from pairstill.tuples.source_spec import SYNONYMS
 from pairstill.tuples.source_table import SourceTable, first_row
 from pairstill.tuples.tuple_set import SPLITS

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pairstill.errors import InputError
+from pairstill.errors import InputError, did_you_mean
 from pairstill.evaluation.analyses.inputs import Inputs
 from pairstill.metrics.base import Floats, sigmoid
 from pairstill.tuples.tuple_set import Labels
@@ -95,16 +95,13 @@ def cases(inputs: Inputs, wanted: Sequence[str] = (), *, seed: int = 0, drawn: i
 
 def check_cases(names: Sequence[str], wanted: Sequence[str]) -> None:
     """Raise `InputError` where a wanted group is not among `names`, with the nearest one."""
-    import difflib
-
     known = set(names)
     for one in wanted:
         if one not in known:
-            near = difflib.get_close_matches(one, names, n=1, cutoff=0.4)
             raise InputError(
                 f"the split has no labelled group '{one}'",
                 expected=f"the name of a group, such as '{names[0]}'" if names else "a split with labelled groups",
-                fix=f"Did you mean '{near[0]}'?" if near else None,
+                fix=did_you_mean(one, names, 0.4),
             )
 
 

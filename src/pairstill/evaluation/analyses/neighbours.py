@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pairstill.errors import InputError
+from pairstill.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from pairstill.students.base import Student
@@ -153,16 +153,13 @@ def frequent_terms(texts: Iterable[str], tables: Sequence[EmbeddingTable], count
 
 def check_terms(terms: Sequence[str], tables: Mapping[str, EmbeddingTable]) -> None:
     """Raise `InputError` where no student's vocabulary has a term."""
-    import difflib
-
     for term in terms:
         if all(one.row(term) is None for one in tables.values()):
             entries: list[Any] = [entry for one in tables.values() for entry in one.ids]
-            near = difflib.get_close_matches(term.lower(), entries, n=1, cutoff=0.6)
             raise InputError(
                 f"the term '{term}' is in no student's vocabulary",
                 expected=f"an entry of the vocabulary of {', '.join(tables)}",
-                fix=f"Did you mean '{near[0]}'?" if near else None,
+                fix=did_you_mean(term, entries),
             )
 
 

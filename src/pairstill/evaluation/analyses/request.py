@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pairstill.errors import InputError
+from pairstill.errors import InputError, did_you_mean
 from pairstill.evaluation.analyses.cases import check_cases
 from pairstill.evaluation.analyses.kept import reason_against
 from pairstill.evaluation.analyses.margins import NO_PAIRS
@@ -55,10 +54,9 @@ class Request:
         """Refuse unknown names."""
         for one in self.names:
             if one not in NAMES:
-                near = difflib.get_close_matches(one, NAMES, n=1, cutoff=0.4)
                 raise InputError(
                     f"there is no analysis '{one}'", expected=f"one of {', '.join(NAMES)}",
-                    fix=f"Did you mean '{near[0]}'?" if near else None,
+                    fix=did_you_mean(one, NAMES, 0.4),
                 )  # fmt: skip
 
     @property
