@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pairstill import __version__
-from pairstill.errors import ArtefactError, InputError
+from pairstill.errors import ArtefactError, InputError, did_you_mean
 from pairstill.files import fingerprint_file, read_json, refuse_newer, write_atomic, write_json, write_text
 from pairstill.students.base import Corpus, Student
 from pairstill.students.bert2dnn import BERT2DNN
@@ -53,7 +53,9 @@ ARCHITECTURES: dict[str, type[Any]] = {
 def architecture(name: str) -> type[Any]:
     """The student class of that name; raises `InputError` that lists all names."""
     if name not in ARCHITECTURES:
-        raise InputError(f"there is no student '{name}'", expected=f"one of {', '.join(sorted(ARCHITECTURES))}")
+        raise InputError(
+            f"there is no student '{name}'", expected=f"one of {', '.join(sorted(ARCHITECTURES))}", fix=did_you_mean(name, ARCHITECTURES),
+        )  # fmt: skip
     return ARCHITECTURES[name]
 
 
