@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from pairstill.training.neighbours import neighbours
+
 BLOCK_ROWS = 1024
 """Neighbouring rows that are in the same chapter of a pass where single tuples are learnt; they are read together."""
 
@@ -31,28 +33,24 @@ def epoch_order(
 ) -> np.ndarray:
     """A permutation of all rows for one pass, or for one chapter of it.
 
-    With `cluster_rows` above 1, groups whose items overlap are put beside each other, the sequence is cut into pieces of so
-    many rows, and the pieces are shuffled. A batch of several pieces then has many rows but few distinct texts. Overlap is
-    found by min-hashing each group's items with a new hash every pass, so that other groups meet each time.
+    With `cluster_rows` above 1, groups that share last items are put beside each other in clusters of so many rows, and the
+    clusters are shuffled. A batch of several clusters then has many rows but few distinct texts. Clusters begin elsewhere
+    every pass, so that other groups meet each time.
 
     Args:
         index: `(rows, fields)` items of each row.
         groups: `(rows,)` group codes.
         seed: With `epoch`, everything that the result depends on besides the data.
         epoch: Number of the pass.
-        cluster_rows: Rows of a piece.
+        cluster_rows: Rows of a cluster.
         chapter: Number of the chapter whose rows these are.
     """
     generator = _generator(seed, epoch, chapter)
     if cluster_rows <= 1:
         return generator.permutation(len(index))
-    salt = int(generator.integers(1, 2**63))
-    hashes = _mix(index[:, -1].astype(np.uint64) + np.uint64(salt))
-    codes, inverse = np.unique(groups, return_inverse=True)
-    smallest = np.full(len(codes), np.iinfo(np.uint64).max, dtype=np.uint64)
-    np.minimum.at(smallest, inverse, hashes)
-    tie = generator.permutation(len(codes))
-    order = np.lexsort((generator.permutation(len(index)), tie[inverse], smallest[inverse]))
+    _, group = np.unique(groups, return_inverse=True)
+    place = np.argsort(neighbours(group, index[:, -1], generator.permutation(int(group.max()) + 1), cluster_rows))
+    order = np.lexsort((generator.permutation(len(index)), place[group]))
     pieces = [order[start : start + cluster_rows] for start in range(0, len(order), cluster_rows)]
     return np.concatenate([pieces[number] for number in generator.permutation(len(pieces))])
 
@@ -63,7 +61,7 @@ def group_order(
     """A permutation of all rows for one pass in which the rows of a group stand together.
 
     A group of more than `longest` rows is dealt out at random, another way every pass, to equally large pieces of at most so
-    many rows. With `cluster_rows` above 1, groups whose last items overlap are put beside each other, as `epoch_order` does.
+    many rows. With `cluster_rows` above 1, groups that share last items stand together, as in `epoch_order`.
 
     Args:
         index: `(rows, fields)` items of each row.
@@ -71,7 +69,7 @@ def group_order(
         seed: With `epoch`, everything that the result depends on besides the data.
         epoch: Number of the pass.
         longest: Most rows of a piece.
-        cluster_rows: About so many rows of neighbouring groups stay together.
+        cluster_rows: About so many rows of groups stay together.
         chapter: Number of the chapter whose rows these are.
 
     Returns:
@@ -87,12 +85,9 @@ def group_order(
     pieces_of = -(-sizes // longest)
     piece = np.repeat(np.cumsum(pieces_of) - pieces_of, sizes) + number % np.repeat(pieces_of, sizes)
     count = int(pieces_of.sum())
-    salt = int(generator.integers(1, 2**63))
     place = generator.permutation(count)
     if cluster_rows > 1:
-        smallest = np.full(count, np.iinfo(np.uint64).max, dtype=np.uint64)
-        np.minimum.at(smallest, piece, _mix(index[order, -1].astype(np.uint64) + np.uint64(salt)))
-        beside = np.lexsort((place, smallest))
+        beside = neighbours(piece, index[order, -1], place, cluster_rows)
         lengths = np.bincount(piece)[beside]
         cluster = (np.cumsum(lengths) - lengths) // cluster_rows
         shuffled = generator.permutation(int(cluster.max()) + 1)

@@ -1,0 +1,33 @@
+"""Groups of rows that share items, put beside each other."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pairstill.training.order_kernels import follow_neighbours
+
+
+def neighbours(group: np.ndarray, items: np.ndarray, begin: np.ndarray, cluster_rows: int) -> np.ndarray:
+    """`(groups,)` an order of the groups in which about `cluster_rows` neighbouring rows have few distinct items.
+
+    A cluster begins with the first group of `begin` that is left, and is continued by the group of whose rows the largest share
+    has an item that is in the cluster already, until it has so many rows. At most 4,096 groups are looked at for a place, and
+    1,024 holders of an item, so that the time grows with the rows alone.
+
+    Args:
+        group: `(rows,)` group of each row, from 0, each with a row.
+        items: `(rows,)` item of each row.
+        begin: `(groups,)` a permutation: where clusters begin.
+        cluster_rows: Rows of a cluster.
+    """
+    _, item = np.unique(items, return_inverse=True)
+    order = np.empty(len(begin), np.int64)
+    follow_neighbours(
+        item[np.argsort(group, kind="stable")], _starts(group),
+        group[np.argsort(item, kind="stable")], _starts(item), begin, cluster_rows, order,
+    )  # fmt: skip
+    return order
+
+
+def _starts(codes: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(np.bincount(codes))])
