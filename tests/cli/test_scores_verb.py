@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -25,8 +27,10 @@ def works(folder: Path, *arguments: object) -> str:
 
 @pytest.fixture(scope="module")
 def folder(base: Path, tuple_set: TupleSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`tuples`, scores `one` and `two` of all rows, `some` of the training rows, `grades` of another kind, and a `teacher`."""
+    """`tuples` with the slice `source`, scores `one` and `two` of all rows, `some` of the training rows, `grades` of another kind, and a `teacher`."""
     out = tmp_path_factory.mktemp("scores")
+    source = pa.array(["odd" if row % 2 else "even" for row in range(len(tuple_set))])
+    tuple_set = replace(tuple_set, tuples=tuple_set.tuples.append_column("source", source), slices=("source",))
     tuple_set.save(out / "tuples")
     labels = tuple_set.tuples["label"].to_numpy()
     train = set(tuple_set.split("train").rows.tolist())
@@ -48,6 +52,12 @@ def test_a_stack_through_the_command_line(folder: Path, tuple_set: TupleSet, tmp
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert [one["name"] for one in manifest["teachers"]] == ["one.csv", "two.csv"]
     assert len(manifest["provenance"]["stack"]["coefficients"][0]) == 2
+    said = works(folder, "scores", "combine", "--how", "stack", "--fit-slice", "source=odd", "--tuples", "tuples", "--scores", "one",
+                 "--scores", "two", "--out", tmp_path / "odd")  # fmt: skip
+    odd = int((tuple_set.split("valid").rows % 2).sum())
+    assert f"stack: fitted on {odd} labelled rows of valid, source=odd" in said
+    fitted = json.loads((tmp_path / "odd" / "manifest.json").read_text())["provenance"]["stack"]["fitted_on"]
+    assert (fitted["slices"], fitted["rows"]) == ({"source": ["odd"]}, odd)
 
 
 def test_an_assistant_teaches_a_student(folder: Path, base: Path, tuple_set: TupleSet, tmp_path: Path) -> None:
@@ -78,6 +88,7 @@ def test_an_assistant_teaches_a_student(folder: Path, base: Path, tuple_set: Tup
 
 
 COMBINE = ["scores", "combine", "--tuples", "tuples", "--out", "OUT"]
+STACK = [*COMBINE, "--scores", "one", "--scores", "two", "--how", "stack"]
 MISTAKES: dict[str, tuple[Sequence[str], str]] = {
     "one teacher": ([*COMBINE, "--scores", "one"], "the scores are of 1 teacher ('one.csv')"),
     "twice the same": ([*COMBINE, "--scores", "one", "--scores", "one"], "the scores are of 1 teacher"),
@@ -86,6 +97,10 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
     "another way": ([*COMBINE, "--scores", "one", "--scores", "two", "--how", "max"], "are to be combined by 'max'"),
     "fit split of a mean": ([*COMBINE, "--scores", "one", "--scores", "two", "--fit-split", "valid"], "--fit-split has no effect"),
     "no such split": ([*COMBINE, "--scores", "one", "--scores", "two", "--how", "stack", "--fit-split", "dev"], "no split 'dev'"),
+    "fit slice of a mean": ([*COMBINE, "--scores", "one", "--scores", "two", "--fit-slice", "a=b"], "--fit-slice has no effect"),
+    "no such slice": ([*STACK, "--fit-slice", "sauce=b"], "no slice column 'sauce'"),
+    "no value of a slice": ([*STACK, "--fit-slice", "source"], "--fit-slice 'source' cannot be read"),
+    "no such value": ([*STACK, "--fit-slice", "source=none"], "no scored row of 'valid' with a label has source 'none'"),
     "no scores folder": ([*COMBINE, "--scores", "one", "--scores", "three"], "three: the folder does not exist"),
     "over the tuples": (["scores", "combine", "--tuples", "tuples", "--scores", "one", "--scores", "two", "--out", "tuples"],
                         "the folder holds a manifest.json of format"),

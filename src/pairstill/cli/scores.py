@@ -25,6 +25,12 @@ def combine(
     fit_split: Annotated[
         list[str] | None, typer.Option(help="Splits whose labelled rows a stack is fitted on; valid if left out.")
     ] = None,
+    fit_slice: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="SLICE=VALUE: of these only rows of this slice, such as source=dl21; again with the same slice for more values."
+        ),
+    ] = None,
 ) -> None:
     """Make one teacher of several, from the scores that they left."""
     from pairstill.cli.flags import refuse_flags
@@ -35,16 +41,28 @@ def combine(
     from pairstill.tuples import TupleSet
 
     if how != "stack":
-        refuse_flags({"--fit-split": fit_split}, "only --how stack is fitted")
+        refuse_flags({"--fit-split": fit_split, "--fit-slice": fit_slice}, "only --how stack is fitted")
     refuse_other_artefact(out, "teacher-scores")
     if out.resolve() in [one.resolve() for one in scores]:
         raise InputError("--out is one of the --scores", file=out, expected="another folder")
     tuple_set = TupleSet.load(tuples)
     parts = [TeacherScores.load(one) for one in scores]
     wanted: Any = how
+    slices: dict[str, list[str]] = {}
+    for one in fit_slice or ():
+        name, equals, value = one.partition("=")
+        if not (name and equals):
+            raise InputError(f"--fit-slice {one!r} cannot be read", expected="--fit-slice SLICE=VALUE")
+        slices.setdefault(name, []).append(value)
     with progress_bar("Combining", "rows") as progress:
         made = combine_scores(
-            parts, tuple_set, out, how=wanted, fit_splits=tuple(fit_split or ("valid",)), progress=progress
+            parts,
+            tuple_set,
+            out,
+            how=wanted,
+            fit_splits=tuple(fit_split or ("valid",)),
+            fit_slices=slices,
+            progress=progress,
         )
     print(
         f"teacher scores: {out}   {len(made):,} rows, kind {made.kind}, {how} of {len(made.manifest.teachers)} teachers: "
@@ -53,7 +71,9 @@ def combine(
     stack = made.manifest.provenance.get("stack")
     if stack is not None:
         fitted = stack["fitted_on"]
-        print(f"stack: fitted on {fitted['rows']:,} labelled rows of {', '.join(fitted['splits'])}")
+        print(
+            f"stack: fitted on {fitted['rows']:,} labelled rows of {', '.join([*fitted['splits'], *(fit_slice or ())])}"
+        )
         for row, intercept in zip(stack["coefficients"], stack["intercepts"], strict=True):
             print("  " + "  ".join(f"{one:+.4f}" for one in row) + f"   intercept {intercept:+.4f}")
 

@@ -343,10 +343,9 @@ def _slices(
 
 
 def _slice_values(tuple_set: TupleSet, rows: np.ndarray, name: str) -> np.ndarray:
-    tuples = tuple_set.tuples
     if name in tuple_set.slices:
-        column = pc.fill_null(tuples.column(name).take(rows).cast("string"), "(none)")
-        return np.array(column.to_pylist(), dtype=object).astype(str)
+        return tuple_set.slice_values(name, rows)
+    tuples = tuple_set.tuples
     learnt = tuples.filter(pc.is_in(tuples.column("split"), value_set=pa.array(["train", "transfer"])))
     seen = pc.is_in(tuples.column("group").take(rows), value_set=pc.unique(learnt.column("group")))
     return np.where(np.asarray(seen), "seen", "new")

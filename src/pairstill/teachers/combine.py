@@ -28,6 +28,7 @@ def combine_scores(
     *,
     how: Combination,
     fit_splits: Sequence[str] = ("valid",),
+    fit_slices: Mapping[str, Sequence[str]] | None = None,
     shard_rows: int = 1_000_000,
     progress: Callable[[int, int], None] | None = None,
 ) -> TeacherScores:
@@ -44,12 +45,15 @@ def combine_scores(
             coefficients and rows go into the manifest's provenance.
         fit_splits: A stack is fitted on the labelled rows of these splits that are scored. Teachers know the labels they were
             trained on too well, so these are others.
+        fit_slices: Of these rows only those with one of the named values in each named slice column; None takes all. What a
+            stack is worth depends on whose texts it was fitted on: name those that are like what the student will meet.
         shard_rows: Rows per shard.
         progress: Called with (rows done, rows in all).
 
     Raises:
         InputError: There are fewer than two teachers; they differ in kind, outputs or rows; a mean of probabilities is asked of
-            what are no logits; or no row can be fitted on.
+            what are no logits; no row can be fitted on; or a slice column is
+            unknown.
         ArtefactError: Scores belong to another tuple set, or the folder was started with others.
     """
     if how not in get_args(Combination):
@@ -78,11 +82,12 @@ def combine_scores(
     }
     combine = {"mean": mean_of_logits, "mean-probability": mean_of_probabilities}.get(how)
     if combine is None:
-        stack, provenance["stack"] = _fit(scores_of, rows, tuple_set, fit_splits, kind)
+        stack, provenance["stack"] = _fit(scores_of, rows, tuple_set, fit_splits, fit_slices or {}, kind)
         combine = stack.logits
     kept: ScoreKind = "logit" if how == "stack" else kind
     settings = {
         "how": how, "sources": provenance["sources"], "fit_splits": list(fit_splits) if how == "stack" else [],
+        **({"fit_slices": {name: list(values) for name, values in fit_slices.items()}} if fit_slices else {}),
         "tuple_set": tuple_set.fingerprint, "shard_rows": shard_rows,
     }  # fmt: skip
     job = Job(folder, "combine-scores", settings, ".parquet")
@@ -169,6 +174,7 @@ def _fit(
     rows: np.ndarray,
     tuple_set: TupleSet,
     splits: Sequence[str],
+    slices: Mapping[str, Sequence[str]],
     kind: ScoreKind,
 ) -> tuple[Stack, dict[str, Any]]:
     """The stack, and what the manifest says about it."""
@@ -183,13 +189,22 @@ def _fit(
             f"no labelled row of '{named}' is scored", expected="scored rows to fit the stack on",
             fix=f"Annotate it with all teachers: `pairstill annotate --split {splits[0]}`",
         )  # fmt: skip
+    for name, values in slices.items():
+        kept = np.isin(tuple_set.slice_values(name, tuples.rows), list(values))
+        if not kept.any():
+            raise InputError(
+                f"no scored row of '{named}' with a label has {name} {' or '.join(map(repr, values))}",
+                expected="rows to fit the stack on", fix="See the slices' values with `pairstill describe`",
+            )  # fmt: skip
+        tuples = tuples.take(np.flatnonzero(kept))
     labels = tuples.labels
     stack = Stack.fit(scores_of(tuples.rows), labels, tuple_set.labels, tuples.weights)  # type: ignore[arg-type]
     return stack, {
         "coefficients": stack.coefficients.tolist(),
         "intercepts": stack.intercepts.tolist(),
         "fitted_on": {
-            "splits": list(splits), "rows": len(tuples), "sha256": hashlib.sha256(tuples.rows.tobytes()).hexdigest(),
+            "splits": list(splits), **({"slices": {name: list(values) for name, values in slices.items()}} if slices else {}),
+            "rows": len(tuples), "sha256": hashlib.sha256(tuples.rows.tobytes()).hexdigest(),
             "score_kind": kind,
         },
     }  # fmt: skip

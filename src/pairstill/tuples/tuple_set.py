@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pairstill.errors import ArtefactError, InputError
+from pairstill.errors import ArtefactError, InputError, did_you_mean
 from pairstill.files import (
     MANIFEST,
     fingerprint_file,
@@ -221,6 +221,20 @@ class TupleSet:
             known = pa.concat_arrays([known, new.cast(known.type)])
             out[piece] = np.asarray(pc.index_in(column, value_set=known))
         return out
+
+    def slice_values(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """`(rows,)` strings: the values of a slice column in these rows; `(none)` where it has none.
+
+        Raises:
+            InputError: There is no such slice column.
+        """
+        if name not in self.slices:
+            raise InputError(
+                f"the tuple set has no slice column '{name}'", expected=f"one of {', '.join(self.slices) or 'none at all'}",
+                fix=did_you_mean(name, self.slices, 0.4),
+            )  # fmt: skip
+        column = pc.fill_null(self.tuples.column(name).take(rows).cast("string"), "(none)")
+        return np.array(column.to_pylist(), dtype=object).astype(str)
 
     def split(self, *names: str) -> Tuples:
         """The rows of one or several splits, in stored order; no names means all rows.
