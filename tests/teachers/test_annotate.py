@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -214,3 +215,15 @@ def test_an_assistants_cuts_are_counted_in_what_its_lengths_count(
         room = limit - markers + (student.name == "prettr" and field > 0)
         texts = [*tuple_set.texts(field), "w1 " * room, "w1 " * (room + 1)]
         assert student.cut(field, texts).tolist() == [one > room for one in [*words, room, room + 1]]
+
+
+def test_shards_are_larger_where_texts_are_encoded_apart(base: Path, tuple_set: TupleSet, tmp_path: Path) -> None:
+    def shard_rows(case: str, length: int) -> int:
+        student = build(base, case)
+        student.max_lengths = (length,) * 2
+        annotate(student, tuple_set, tmp_path / f"{case}{length}", name="assistant", limit=4)
+        return int(json.loads((tmp_path / f"{case}{length}" / "job.json").read_text())["settings"]["shard_rows"])
+
+    assert shard_rows("bert-dot", 16) == 262_144
+    assert 16_384 < shard_rows("colbert", 64) < 262_144
+    assert shard_rows("colbert", 4096) == 16_384

@@ -48,8 +48,11 @@ def annotate(
         str, typer.Option(help="Imported scores of one tuple that differ: refuse, mean or last.")
     ] = "refuse",
     shard_rows: Annotated[
-        int, typer.Option(help="Rows of a shard; an interruption loses the shard it was in.")
-    ] = 16_384,
+        int | None,
+        typer.Option(
+            help="Rows of a shard; an interruption loses the shard it was in. 16,384 if left out, more where texts are encoded apart."
+        ),
+    ] = None,
     threads: Annotated[
         int | None, typer.Option(help="Threads; OMP_NUM_THREADS or all cores that are ours if left out.")
     ] = None,

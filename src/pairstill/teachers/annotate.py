@@ -24,6 +24,8 @@ from pairstill.tuples import Tuples, TupleSet
 TOKENS_PER_BATCH = 4096
 """Of a forward pass, padding counted: larger ones leave the cache and are slower on a CPU."""
 
+SHARD_ROWS = 16_384
+
 
 def annotate(
     teacher: Student,
@@ -34,7 +36,7 @@ def annotate(
     splits: Sequence[str] = (),
     limit: int | None = None,
     precision: str = "float32",
-    shard_rows: int = 16_384,
+    shard_rows: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> TeacherScores:
     """Score rows of a tuple set; interrupted, the same call goes on with the first unfinished shard.
@@ -50,7 +52,8 @@ def annotate(
         splits: Rows of these splits; none means all.
         limit: The first so many rows of them; None scores all.
         precision: `float32`, or `bfloat16` where the processor has it.
-        shard_rows: Rows of a shard; an interrupted job loses the shard it was in.
+        shard_rows: Rows of a shard; an interrupted job loses the shard it was in. None takes 16,384 and, where the teacher
+            encodes each text of a shard once, up to 262,144 as far as what it keeps of them fits into 1 GiB.
         progress: Called with (rows done, rows in all).
 
     Raises:
@@ -67,6 +70,8 @@ def annotate(
         raise InputError("there is no row to score", expected="at least one")
     information = TeacherInfo(name, _fingerprint(teacher))
     lengths = (teacher.max_length,) if isinstance(teacher, CrossEncoder) else teacher.max_lengths
+    if shard_rows is None:
+        shard_rows = _shard_rows(teacher)
     settings = {
         "teacher": information.fingerprint, "tuple_set": tuple_set.fingerprint, "splits": list(splits), "rows": len(wanted),
         "precision": precision, **_length_setting(lengths), "shard_rows": shard_rows,
@@ -95,6 +100,13 @@ def annotate(
         truncated=sum(int(one.details["truncated"]) for one in receipts), precision=precision,
     )  # fmt: skip
     return finish_scores(Path(folder), manifest, receipts)
+
+
+def _shard_rows(teacher: Student) -> int:
+    if isinstance(teacher, CrossEncoder):
+        return SHARD_ROWS
+    kept = sum(teacher.bytes_per_item(field, length) for field, length in enumerate(teacher.max_lengths))
+    return max(SHARD_ROWS, min(16 * SHARD_ROWS, int(2**30 / max(kept, 1))))
 
 
 def _check_outputs(teacher: Student, tuple_set: TupleSet) -> None:
