@@ -32,7 +32,7 @@ for one in teacher cosine; do
     all+=(--scores "$one-$split")
   done
 done
-pairstill scores combine --how stack --fit-split valid --tuples set "${all[@]}" --out scores
+pairstill scores combine --how stack --fit-split valid --fit-slice source=dl21 --tuples set "${all[@]}" --out scores
 pairstill run "$ladder" --out ladder
 for track in dl19 dl20; do
   runs=()
