@@ -11,8 +11,8 @@ def neighbours(group: np.ndarray, items: np.ndarray, begin: np.ndarray, cluster_
     """`(groups,)` an order of the groups in which about `cluster_rows` neighbouring rows have few distinct items.
 
     A cluster begins with the first group of `begin` that is left, and is continued by the group of whose rows the largest share
-    has an item that is in the cluster already, until it has so many rows. At most 4,096 groups are looked at for a place, and
-    1,024 holders of an item, so that the time grows with the rows alone.
+    has an item that is in the cluster already, until it has so many rows. At most 16 times as many groups are looked at for a
+    place, and 4 times as many holders of an item, so that the time grows with the rows alone.
 
     Args:
         group: `(rows,)` group of each row, from 0, each with a row.

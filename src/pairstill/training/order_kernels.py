@@ -9,9 +9,6 @@ import numpy as np
 
 from pairstill.compiled import OPTIONS
 
-_CANDIDATES = 4096
-_HOLDERS = 1024
-
 
 @numba.njit(**OPTIONS)
 def follow_neighbours(
@@ -32,7 +29,8 @@ def follow_neighbours(
     used = np.zeros(count, np.bool_)
     item_cluster = np.full(len(item_starts) - 1, -1, np.int64)
     shared = np.zeros(count, np.int64)
-    candidates = np.empty(_CANDIDATES, np.int64)
+    most, holders_read = 16 * cluster_rows, 4 * cluster_rows
+    candidates = np.empty(most, np.int64)
     known = rows = following = cluster = 0
     for number in range(count):
         chosen, best, kept = -1, 0.0, 0
@@ -63,12 +61,12 @@ def follow_neighbours(
             if item_cluster[item] == cluster:
                 continue
             item_cluster[item] = cluster
-            for place in range(item_starts[item], min(item_starts[item + 1], item_starts[item] + _HOLDERS)):
+            for place in range(item_starts[item], min(item_starts[item + 1], item_starts[item] + holders_read)):
                 one = holders[place]
                 if used[one]:
                     continue
                 if shared[one] == 0:
-                    if known == _CANDIDATES:
+                    if known == most:
                         continue
                     candidates[known] = one
                     known += 1
