@@ -27,10 +27,15 @@ def works(folder: Path, *arguments: object) -> str:
 
 @pytest.fixture(scope="module")
 def folder(base: Path, tuple_set: TupleSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`tuples` with the slice `source`, scores `one` and `two` of all rows, `some` of the training rows, `grades` of another kind, and a `teacher`."""
+    """`tuples` with the slices `source` and `half`, scores `one` and `two` of all rows, `some` of the training rows, `grades` of another kind, and a `teacher`."""
     out = tmp_path_factory.mktemp("scores")
     source = pa.array(["odd" if row % 2 else "even" for row in range(len(tuple_set))])
-    tuple_set = replace(tuple_set, tuples=tuple_set.tuples.append_column("source", source), slices=("source",))
+    half = pa.array([str(row % 2) for row in range(len(tuple_set))])
+    tuple_set = replace(
+        tuple_set,
+        tuples=tuple_set.tuples.append_column("source", source).append_column("half", half),
+        slices=("source", "half"),
+    )
     tuple_set.save(out / "tuples")
     labels = tuple_set.tuples["label"].to_numpy()
     train = set(tuple_set.split("train").rows.tolist())
@@ -100,7 +105,10 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
     "fit slice of a mean": ([*COMBINE, "--scores", "one", "--scores", "two", "--fit-slice", "a=b"], "--fit-slice has no effect"),
     "no such slice": ([*STACK, "--fit-slice", "sauce=b"], "no slice column 'sauce'"),
     "no value of a slice": ([*STACK, "--fit-slice", "source"], "--fit-slice 'source' cannot be read"),
-    "no such value": ([*STACK, "--fit-slice", "source=none"], "no scored row of 'valid' with a label has source 'none'"),
+    "no such value": ([*STACK, "--fit-slice", "source=odd", "--fit-slice", "source=evens"],
+                      "no scored row of 'valid' with a label has source=evens. Expected: one of even, odd. Did you mean 'even'?"),
+    "slices without a common row": ([*STACK, "--fit-slice", "source=odd", "--fit-slice", "half=0"],
+                                    "is in all of the slices source, half"),
     "no scores folder": ([*COMBINE, "--scores", "one", "--scores", "three"], "three: the folder does not exist"),
     "over the tuples": (["scores", "combine", "--tuples", "tuples", "--scores", "one", "--scores", "two", "--out", "tuples"],
                         "the folder holds a manifest.json of format"),

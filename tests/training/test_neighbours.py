@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -51,8 +53,26 @@ def test_topics_are_found_whole() -> None:
     assert (np.ptp(topics[order].reshape(40, 8), axis=1) == 0).all()
 
 
-def test_an_item_that_all_hold_and_groups_without_neighbours() -> None:
-    everywhere = neighbours(np.arange(5000), np.zeros(5000, np.int64), np.arange(5000), 64)
-    assert sorted(everywhere.tolist()) == list(range(5000))
+def test_items_of_many_groups_are_followed_to_their_last_group() -> None:
+    items = np.random.default_rng(0).permutation(np.repeat(np.arange(40), 100))
+    order = neighbours(np.arange(4000), items, np.random.default_rng(1).permutation(4000), 8)
+    distinct = [len(np.unique(cluster)) for cluster in items[order].reshape(-1, 8)]
+    assert np.mean(distinct) < 1.2
+
+
+def test_other_groups_meet_in_another_pass() -> None:
+    items = np.random.default_rng(0).integers(0, 40, 2000)
+
+    def together(seed: int) -> set[tuple[int, int]]:
+        order = neighbours(np.arange(2000), items, np.random.default_rng(seed).permutation(2000), 8)
+        return {
+            (min(pair), max(pair)) for one in order.reshape(-1, 8).tolist() for pair in itertools.combinations(one, 2)
+        }
+
+    first, second = together(1), together(2)
+    assert len(first & second) < 0.2 * len(first)
+
+
+def test_groups_without_neighbours_stay_as_they_begin() -> None:
     nowhere = neighbours(np.arange(50), np.arange(50), np.arange(50)[::-1].copy(), 8)
     assert nowhere.tolist() == list(range(49, -1, -1))

@@ -65,6 +65,22 @@ def test_a_gradient_that_is_there_is_added_to() -> None:
     assert not torch.equal(table.weight.grad[4], torch.ones(4))
 
 
+def test_an_output_layer_on_the_same_weights_keeps_its_gradient_of_padding() -> None:
+    torch.manual_seed(0)
+    plain = nn.Embedding(12, 4, padding_idx=0)
+    table = TokenTable(copy.deepcopy(plain))
+
+    def tied(one: nn.Embedding) -> None:
+        (one(torch.tensor(STEPS[0])) @ one.weight.T).logsumexp(-1).sum().backward()
+
+    tied(plain)
+    with TokenGradients([table]).collected():
+        tied(table)
+    assert plain.weight.grad is not None
+    assert plain.weight.grad[0].abs().max() > 0
+    torch.testing.assert_close(table.weight.grad, plain.weight.grad)
+
+
 def test_a_step_that_fails_leaves_nothing_behind() -> None:
     table = TokenTable(nn.Embedding(12, 4))
 

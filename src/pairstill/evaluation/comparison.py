@@ -346,8 +346,9 @@ def _slice_values(tuple_set: TupleSet, rows: np.ndarray, name: str) -> np.ndarra
     if name in tuple_set.slices:
         return tuple_set.slice_values(name, rows)
     tuples = tuple_set.tuples
-    learnt = tuples.filter(pc.is_in(tuples.column("split"), value_set=pa.array(["train", "transfer"])))
-    seen = pc.is_in(tuples.column("group").take(rows), value_set=pc.unique(learnt.column("group")))
+    learnt = pc.is_in(tuples.column("split"), value_set=pa.array(["train", "transfer"]))
+    groups = tuples.column("group")
+    seen = pc.is_in(groups.take(rows), value_set=pc.unique(groups.filter(learnt)))
     return np.where(np.asarray(seen), "seen", "new")
 
 

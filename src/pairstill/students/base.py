@@ -265,7 +265,9 @@ class Student(nn.Module, CrossEncoderInterface):
         if not blocks:
             raise InputError("there is nothing to encode", expected="at least one text")
         order = np.argsort(np.concatenate([rows for rows, _ in blocks]), kind="stable")
-        return concatenate([block for _, block in blocks]).take(order)
+        whole = concatenate([block for _, block in blocks])
+        del blocks
+        return whole.take(order)
 
     def encode_blocks(
         self,

@@ -53,7 +53,8 @@ def annotate(
         limit: The first so many rows of them; None scores all.
         precision: `float32`, or `bfloat16` where the processor has it.
         shard_rows: Rows of a shard; an interrupted job loses the shard it was in. None takes 16,384 and, where the teacher
-            encodes each text of a shard once, up to 262,144 as far as what it keeps of them fits into 1 GiB.
+            encodes each text of a shard once, up to 262,144 as far as what it keeps of them fits into 1 GiB
+            (twice that while it is put in order).
         progress: Called with (rows done, rows in all).
 
     Raises:

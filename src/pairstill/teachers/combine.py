@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from pairstill.errors import InputError
+from pairstill.errors import InputError, did_you_mean
 from pairstill.files import write_parquet
 from pairstill.jobs import Job, Shard, split_rows
 from pairstill.scratch import positions
@@ -52,8 +52,7 @@ def combine_scores(
 
     Raises:
         InputError: There are fewer than two teachers; they differ in kind, outputs or rows; a mean of probabilities is asked of
-            what are no logits; no row can be fitted on; or a slice column is
-            unknown.
+            what are no logits; no row can be fitted on; or a slice, or a value of it, is unknown.
         ArtefactError: Scores belong to another tuple set, or the folder was started with others.
     """
     if how not in get_args(Combination):
@@ -87,7 +86,7 @@ def combine_scores(
     kept: ScoreKind = "logit" if how == "stack" else kind
     settings = {
         "how": how, "sources": provenance["sources"], "fit_splits": list(fit_splits) if how == "stack" else [],
-        **({"fit_slices": {name: list(values) for name, values in fit_slices.items()}} if fit_slices else {}),
+        **({"fit_slices": {name: list(values) for name, values in fit_slices.items()}} if fit_slices and how == "stack" else {}),
         "tuple_set": tuple_set.fingerprint, "shard_rows": shard_rows,
     }  # fmt: skip
     job = Job(folder, "combine-scores", settings, ".parquet")
@@ -189,14 +188,22 @@ def _fit(
             f"no labelled row of '{named}' is scored", expected="scored rows to fit the stack on",
             fix=f"Annotate it with all teachers: `pairstill annotate --split {splits[0]}`",
         )  # fmt: skip
+    kept = np.ones(len(tuples), dtype=bool)
     for name, values in slices.items():
-        kept = np.isin(tuple_set.slice_values(name, tuples.rows), list(values))
-        if not kept.any():
-            raise InputError(
-                f"no scored row of '{named}' with a label has {name} {' or '.join(map(repr, values))}",
-                expected="rows to fit the stack on", fix="See the slices' values with `pairstill describe`",
-            )  # fmt: skip
-        tuples = tuples.take(np.flatnonzero(kept))
+        found = tuple_set.slice_values(name, tuples.rows)
+        for value in values:
+            if value not in found:
+                raise InputError(
+                    f"no scored row of '{named}' with a label has {name}={value}",
+                    expected=f"one of {', '.join(np.unique(found)[:20])}", fix=did_you_mean(value, np.unique(found).tolist()),
+                )  # fmt: skip
+        kept &= np.isin(found, list(values))
+    if not kept.any():
+        raise InputError(
+            f"no scored row of '{named}' with a label is in all of the slices {', '.join(slices)}",
+            expected="rows to fit the stack on", fix="Leave out a --fit-slice",
+        )  # fmt: skip
+    tuples = tuples.take(np.flatnonzero(kept))
     labels = tuples.labels
     stack = Stack.fit(scores_of(tuples.rows), labels, tuple_set.labels, tuples.weights)  # type: ignore[arg-type]
     return stack, {

@@ -55,7 +55,7 @@ class Stack:
             if absent:
                 raise InputError(
                     f"no row to fit the stack on has the class '{absent[0]}'", expected="labelled rows of every class",
-                    fix="Name more splits with --fit-split",
+                    fix="Name more splits with --fit-split, or leave out --fit-slice",
                 )  # fmt: skip
             model.fit(features, labels.astype(np.int64), weights)
             if len(kind.classes) == 2:
@@ -69,7 +69,7 @@ class Stack:
         if not all(share[answers == one].any() for one in (0, 1)):
             raise InputError(
                 "the rows to fit the stack on all have the same label", expected="rows that are relevant and rows that are not",
-                fix="Name more splits with --fit-split",
+                fix="Name more splits with --fit-split, or leave out --fit-slice",
             )  # fmt: skip
         model.fit(np.concatenate([features, features]), answers, share)
         return cls(model.coef_, model.intercept_)

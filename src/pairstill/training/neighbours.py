@@ -10,9 +10,9 @@ from pairstill.training.order_kernels import follow_neighbours
 def neighbours(group: np.ndarray, items: np.ndarray, begin: np.ndarray, cluster_rows: int) -> np.ndarray:
     """`(groups,)` an order of the groups in which about `cluster_rows` neighbouring rows have few distinct items.
 
-    A cluster begins with the first group of `begin` that is left, and is continued by the group of whose rows the largest share
-    has an item that is in the cluster already, until it has so many rows. At most 16 times as many groups are looked at for a
-    place, and 4 times as many holders of an item, so that the time grows with the rows alone.
+    A cluster begins with the first group of `begin` that is left, or with the group that the one before ended in, and is continued
+    by the group of whose rows the largest share has an item that is in the cluster already, until it has so many rows. At most
+    16 times as many groups are looked at for a place, and 4 times as many holders of an item; of equals the first of `begin` come.
 
     Args:
         group: `(rows,)` group of each row, from 0, each with a row.
@@ -21,10 +21,12 @@ def neighbours(group: np.ndarray, items: np.ndarray, begin: np.ndarray, cluster_
         cluster_rows: Rows of a cluster.
     """
     _, item = np.unique(items, return_inverse=True)
+    rank = np.empty_like(begin)
+    rank[begin] = np.arange(len(begin))
     order = np.empty(len(begin), np.int64)
     follow_neighbours(
         item[np.argsort(group, kind="stable")], _starts(group),
-        group[np.argsort(item, kind="stable")], _starts(item), begin, cluster_rows, order,
+        group[np.lexsort((rank[group], item))], _starts(item), begin, cluster_rows, order,
     )  # fmt: skip
     return order
 

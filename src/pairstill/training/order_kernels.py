@@ -19,7 +19,7 @@ def follow_neighbours(
     Args:
         items: `(rows,)` of each group's rows, group by group.
         group_starts: `(groups + 1,)` where a group's rows start.
-        holders: `(rows,)` the groups that hold an item, item by item.
+        holders: `(rows,)` the groups that hold an item, item by item; rearranged.
         item_starts: `(items + 1,)` where an item's holders start.
         begin: `(groups,)` where clusters begin.
         cluster_rows: Rows of a cluster.
@@ -29,7 +29,8 @@ def follow_neighbours(
     used = np.zeros(count, np.bool_)
     item_cluster = np.full(len(item_starts) - 1, -1, np.int64)
     shared = np.zeros(count, np.int64)
-    most, holders_read = 16 * cluster_rows, 4 * cluster_rows
+    left = item_starts[:-1].copy()
+    most, read_at_most = min(16 * cluster_rows, count), 4 * cluster_rows
     candidates = np.empty(most, np.int64)
     known = rows = following = cluster = 0
     for number in range(count):
@@ -61,13 +62,21 @@ def follow_neighbours(
             if item_cluster[item] == cluster:
                 continue
             item_cluster[item] = cluster
-            for place in range(item_starts[item], min(item_starts[item + 1], item_starts[item] + holders_read)):
+            # Groups that have their place go before `left`, once, and are not met again.
+            first, read = left[item], 0
+            for place in range(first, item_starts[item + 1]):
+                if read == read_at_most:
+                    break
                 one = holders[place]
                 if used[one]:
+                    holders[place] = holders[first]
+                    first += 1
                     continue
+                read += 1
                 if shared[one] == 0:
                     if known == most:
                         continue
                     candidates[known] = one
                     known += 1
                 shared[one] += 1
+            left[item] = first

@@ -49,7 +49,7 @@ class TokenGradients:
             total = torch.zeros_like(table.weight) if kept is None else kept[0].index_fill_(0, kept[1], 0)
             self._kept[number] = (total, ids)
         for rows, gradient in collected:
+            if table.padding_idx is not None and (rows == table.padding_idx).any():
+                gradient = gradient.masked_fill((rows == table.padding_idx)[:, None], 0)
             total.index_add_(0, rows, gradient.to(total.dtype))
-        if table.padding_idx is not None:
-            total[table.padding_idx] = 0
         table.weight.grad = total
