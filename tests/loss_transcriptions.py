@@ -37,6 +37,56 @@ def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
+def binary_cross_entropy(z: Tensor, y: float) -> Tensor:
+    """-(y log p + (1 - y) log(1 - p)) of p = sigmoid(z)."""
+    return y * log1p_exp(-z) + (1 - y) * log1p_exp(z)
+
+
+def class_cross_entropy(z: Tensor, q: Sequence[float]) -> Tensor:
+    """-sum_k q_k log p_k of p = softmax(z)."""
+    top = z.detach().max()
+    normaliser = top + torch.log(sum(torch.exp(one - top) for one in z))
+    return sum(-share * (one - normaliser) for share, one in zip(q, z, strict=True))
+
+
+def distillation(s: Tensor, t: Targets, temperature: float, hard_weight: float) -> Tensor:
+    w, labels, terms = values(t.weights, len(s), 1.0), values(t.labels, len(s), NONE), []
+    for row in range(len(s)):
+        teacher = [float(one) / temperature for one in t.teacher_logits[row]]
+        label = labels[row]
+        if s.shape[1] == 1:
+            term = binary_cross_entropy(s[row, 0], sigmoid(teacher[0]))
+            hard = binary_cross_entropy(s[row, 0], label)
+        else:
+            term = class_cross_entropy(s[row], softmax(teacher))
+            hard = class_cross_entropy(s[row], [float(k == label) for k in range(s.shape[1])])
+        if hard_weight and not math.isnan(label):
+            term = (1 - hard_weight) * term + hard_weight * hard
+        terms.append((term, w[row]))
+    return mean(terms, s.sum())
+
+
+def label_cross_entropy(s: Tensor, t: Targets) -> Tensor:
+    w, labels, terms = values(t.weights, len(s), 1.0), values(t.labels, len(s), NONE), []
+    for row, label in enumerate(labels):
+        if not math.isnan(label):
+            one = binary_cross_entropy(s[row, 0], label) if s.shape[1] == 1 else class_cross_entropy(
+                s[row], [float(k == label) for k in range(s.shape[1])])  # fmt: skip
+            terms.append((one, w[row]))
+    return mean(terms, s.sum())
+
+
+def prediction(s: Tensor, t: Targets, temperature: float) -> Tensor:
+    """TinyBERT's code: log-softmax of z_S / T against softmax of z_T / T, mean over tuples and classes; one output is (0, z)."""
+    w, terms = values(t.weights, len(s), 1.0), []
+    for row in range(len(s)):
+        teacher, student = [float(one) / temperature for one in t.teacher_logits[row]], s[row] / temperature
+        if s.shape[1] == 1:
+            teacher, student = [0.0, *teacher], torch.cat([student.new_zeros(1), student])
+        terms.append((class_cross_entropy(student, softmax(teacher)) / len(teacher), w[row]))
+    return mean(terms, s.sum())
+
+
 def squared_error(s: Tensor, t: Targets, probabilities: bool, temperature: float = 1.0) -> Tensor:
     w, terms = values(t.weights, len(s), 1.0), []
     for row in range(len(s)):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 import loss_transcriptions as plain
 from pairstill.losses import (
+    DistillationLoss,
     InBatchCrossEntropy,
     InBatchMarginMSE,
     LabelCrossEntropy,
@@ -31,6 +32,10 @@ from pairstill.losses import (
 
 Formula = Callable[[Tensor, Targets], Tensor]
 CASES: dict[str, tuple[Loss, Formula]] = {
+    "cross-entropy": (DistillationLoss(2.0), lambda s, t: plain.distillation(s, t, 2.0, 0.0)),
+    "cross-entropy, a third of labels": (DistillationLoss(0.5, 0.3), lambda s, t: plain.distillation(s, t, 0.5, 0.3)),
+    "labels": (LabelCrossEntropy(), plain.label_cross_entropy),
+    "prediction": (PredictionLoss(2.0), lambda s, t: plain.prediction(s, t, 2.0)),
     "mse-logit": (LogitSquaredError(), lambda s, t: plain.squared_error(s, t, False)),
     "mse-probability": (ProbabilitySquaredError(2.0), lambda s, t: plain.squared_error(s, t, True, 2.0)),
     "ranknet": (RankNet(), lambda s, t: plain.ranknet(s, t, "teacher")),
@@ -161,28 +166,22 @@ def test_classes_of_pointwise_losses() -> None:
     given_probabilities = Targets(torch.softmax(teacher, 1), score_kind="probability")
     compare(ProbabilitySquaredError(), lambda s, t: plain.squared_error(s, t, True), logits, given_probabilities)
     labels = torch.tensor([0, 1, 2, float("nan"), 1, 0, 2, 2, float("nan")])
-    known = ~torch.isnan(labels)
-    expected = -torch.log_softmax(logits, 1)[known, labels[known].long()].mean()
-    torch.testing.assert_close(LabelCrossEntropy()(logits, Targets(labels=labels)), expected)
+    weights = torch.rand(9)
+    for scale in (1.0, 30.0, 1e4):
+        for targets in (Targets(teacher * scale, labels), Targets(teacher, labels, weights)):
+            compare(LabelCrossEntropy(), plain.label_cross_entropy, logits * scale, targets)
+            compare(DistillationLoss(2.0), lambda s, t: plain.distillation(s, t, 2.0, 0.0), logits * scale, targets)
+            compare(
+                DistillationLoss(1.0, 0.4), lambda s, t: plain.distillation(s, t, 1.0, 0.4), logits * scale, targets
+            )
+            compare(PredictionLoss(4.0), lambda s, t: plain.prediction(s, t, 4.0), logits * scale, targets)
     assert float(LabelCrossEntropy()(logits.detach(), Targets(labels=torch.full((9,), float("nan"))))) == 0
 
 
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
-def test_prediction_loss(temperature: float) -> None:
-    """TinyBERT's code: log-softmax of z_S / T against softmax of z_T / T, mean over tuples and classes."""
+def test_prediction_loss_of_two_classes_and_summed(temperature: float) -> None:
     torch.manual_seed(0)
-
-    def formula(s: Tensor, t: Targets) -> Tensor:
-        teacher, whole = t.teacher_logits.double() / temperature, s.sum() * 0
-        for row in range(len(s)):
-            normaliser = torch.log(sum(torch.exp(one) for one in s[row] / temperature))
-            for k in range(s.shape[1]):
-                share = torch.exp(teacher[row, k]) / sum(torch.exp(one) for one in teacher[row])
-                whole = whole - share * (s[row, k] / temperature - normaliser)
-        return whole / s.numel()
-
     logits, teacher = torch.randn(6, 4, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64)
-    compare(PredictionLoss(temperature), formula, logits, Targets(teacher))
     zeros = torch.zeros(6, 1, dtype=torch.float64)
     two = PredictionLoss(temperature)(
         torch.cat([zeros, logits[:, :1]], 1), Targets(torch.cat([zeros, teacher[:, :1]], 1))

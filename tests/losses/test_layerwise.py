@@ -59,13 +59,14 @@ def test_attention(mask: Tensor | None, padding: bool, scale: float) -> None:
 @pytest.mark.parametrize("mask", [None, MASK])
 @pytest.mark.parametrize("padding", [False, True])
 @pytest.mark.parametrize(("hidden", "embeddings"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("scale", [1.0, 1e4])
 def test_hidden_states_and_embeddings_share_a_projection(
-    mask: Tensor | None, padding: bool, hidden: bool, embeddings: bool
+    mask: Tensor | None, padding: bool, hidden: bool, embeddings: bool, scale: float
 ) -> None:
     torch.manual_seed(0)
     layer_map = LayerMap((1, 4), 4)
     loss = HiddenLoss(layer_map, NARROW, WIDE, hidden=hidden, embeddings=embeddings, mean_over_padding=padding).double()
-    student, teacher = outputs(2, NARROW, 2, mask), outputs(4, WIDE, 3, mask)
+    student, teacher = outputs(2, NARROW, 2, mask, scale), outputs(4, WIDE, 3, mask, scale)
     weight, bias = loss.projection.weight, loss.projection.bias
     expected = 0
     for mine, other in ([(0, 0)] if embeddings else []) + ([(1, 1), (2, 4)] if hidden else []):

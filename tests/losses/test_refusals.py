@@ -8,7 +8,19 @@ import pytest
 import torch
 
 from pairstill.errors import InputError
-from pairstill.losses import LOSSES, LambdaLoss, ListNet, Loss, MarginMSE, Mixture, RankNet, Targets, make_loss
+from pairstill.losses import (
+    LOSSES,
+    DistillationLoss,
+    LabelCrossEntropy,
+    LambdaLoss,
+    ListNet,
+    Loss,
+    MarginMSE,
+    Mixture,
+    RankNet,
+    Targets,
+    make_loss,
+)
 
 TWO = torch.zeros(2, 1)
 TOGETHER = torch.zeros(2, dtype=torch.long)
@@ -57,9 +69,48 @@ def test_shapes(logits: torch.Tensor, targets: Targets, message: str) -> None:
         MarginMSE()(logits, targets)
 
 
+@pytest.mark.parametrize("loss", [one() for one in LOSSES], ids=lambda one: one.name)
+def test_every_loss_looks_at_shapes_and_for_missing_scores(loss: Loss) -> None:
+    labels = torch.tensor([0.0, 1.0])
+    with pytest.raises(InputError, match=re.escape("the logits have the shape (2,). Expected: (tuples, outputs)")):
+        loss(torch.zeros(2), Targets(TWO, labels, None, TOGETHER))
+    with pytest.raises(InputError, match=re.escape("the weights have the shape (3,)")):
+        loss(TWO, Targets(TWO, labels, torch.ones(3), TOGETHER))
+    if loss.learns_teacher:
+        with pytest.raises(InputError, match=re.escape("scores have the shape (3, 1). Expected: (2, 1)")):
+            loss(TWO, Targets(torch.zeros(3, 1), labels, None, TOGETHER))
+        if loss.unit != "in-batch":
+            with pytest.raises(InputError, match="a teacher's score of the batch is not a number"):
+                loss(TWO, Targets(torch.tensor([[0.0], [float("nan")]]), labels, None, TOGETHER))
+
+
+@pytest.mark.parametrize(
+    "loss", [DistillationLoss(hard_weight=1.0), DistillationLoss(hard_weight=0.5), LabelCrossEntropy()]
+)
+@pytest.mark.parametrize(
+    ("outputs", "label", "message"),
+    [
+        (1, 3.0, "a label is 3. Expected: 0 to 1"),
+        (3, 3.0, "the number of a class, 0 to 2"),
+        (3, 0.5, "a label is 0.5. Expected: the number"),
+    ],
+)
+def test_labels_that_are_none(loss: Loss, outputs: int, label: float, message: str) -> None:
+    logits = torch.zeros(2, outputs)
+    with pytest.raises(InputError, match=re.escape(message)):
+        loss(logits, Targets(logits if loss.learns_teacher else None, torch.tensor([float("nan"), label])))
+
+
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
+        ("cross-entropy", {"temperature": 2.0, "hard_weight": 1.0}, "the temperature is 2 and --hard-weight 1"),
+        ("listnet", {"temperature": 2.0, "hard_weight": 1.0}, "the temperature is 2 and --hard-weight 1"),
+        (
+            "lambdaloss",
+            {"temperature": 2.0, "settings": {"order": "labels"}},
+            "the temperature is 2 and the order that of labels",
+        ),
         ("margin", {}, "there is no loss 'margin'. Expected: one of cross-entropy"),
         ("margin-mes", {}, "Did you mean 'margin-mse'?"),
         ("margin-mse", {"temperature": 2.0}, "has no temperature, and 2 is given"),
@@ -108,6 +159,8 @@ def test_other_mistakes() -> None:
         LambdaLoss(order="labels")(TWO, Targets(TWO, torch.tensor([0.0, 3.0]), None, TOGETHER))
     with pytest.raises(InputError, match="a teacher's probability is outside"):
         make_loss("mse-probability")(TWO, Targets(TWO + 2, score_kind="probability"))
+    with pytest.raises(InputError, match="the temperature is 2 and the scores are probabilities"):
+        LambdaLoss(temperature=2.0)(TWO, Targets(TWO, groups=TOGETHER, score_kind="probability"))
     with pytest.raises(InputError, match="the scores are probabilities"):
         make_loss("mse-probability", temperature=2.0)(TWO, Targets(TWO, score_kind="probability"))
     with pytest.raises(InputError, match="the batch has no labels"):

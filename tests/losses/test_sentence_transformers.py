@@ -8,10 +8,22 @@ import pytest
 import torch
 from torch import Tensor
 
-from pairstill.losses import InBatchCrossEntropy, LambdaLoss, ListNet, MarginMSE, RankNet, Targets
+from pairstill.losses import (
+    DistillationLoss,
+    InBatchCrossEntropy,
+    LabelCrossEntropy,
+    LambdaLoss,
+    ListNet,
+    ListwiseKL,
+    LogitSquaredError,
+    MarginMSE,
+    RankNet,
+    Targets,
+)
 
 pytest.importorskip("sentence_transformers", minversion="6")
 
+from sentence_transformers import CrossEncoder
 from sentence_transformers.cross_encoder import losses as pair_losses
 from sentence_transformers.sentence_transformer import losses as text_losses
 
@@ -25,7 +37,7 @@ class Scores(torch.nn.Module):
     num_labels, device = 1, torch.device("cpu")
 
     def __init__(self, logits: Tensor) -> None:
-        super().__init__()
+        torch.nn.Module.__init__(self)
         self.logits = logits
 
     def preprocess(self, pairs: Sequence[tuple[str, str]], **_: object) -> dict[str, Tensor]:
@@ -33,6 +45,10 @@ class Scores(torch.nn.Module):
 
     def forward(self, tokens: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {"scores": self.logits[tokens["place"]]}
+
+
+class PairScores(Scores, CrossEncoder):
+    """For losses that take nothing but a cross-encoder."""
 
 
 def lists(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, tuple[list[str], list[list[str]]]]:
@@ -95,6 +111,47 @@ def test_margin_mse() -> None:
     logits = torch.stack([(query * good).sum(dim=1), (query * bad).sum(dim=1)], dim=1).reshape(-1, 1)
     groups = torch.arange(6).repeat_interleave(2)
     same(MarginMSE()(logits, Targets(teacher.reshape(-1, 1), groups=groups)), theirs, query)
+
+
+def test_listwise_kl() -> None:
+    generator = torch.Generator().manual_seed(3)
+    query, *passages = (torch.randn(6, 8, generator=generator) for _ in range(5))
+    query.requires_grad_()
+    teacher = 3 * torch.randn(6, 4, generator=generator)
+    loss = text_losses.DistillKLDivLoss(None, student_temperature=1.0, teacher_temperature=2.0)
+    theirs = loss.compute_loss_from_embeddings([query, *passages], teacher)
+    logits = torch.stack([(query * one).sum(dim=1) for one in passages], dim=1).reshape(-1, 1)
+    groups = torch.arange(6).repeat_interleave(4)
+    same(ListwiseKL(2.0)(logits, Targets(teacher.reshape(-1, 1), groups=groups)), theirs, query)
+
+
+def test_losses_of_single_pairs() -> None:
+    logits, relevance, _, _ = lists()
+    pairs = [["query"] * len(logits), [str(place) for place in range(len(logits))]]
+    labelled, taught = Targets(labels=relevance), Targets(relevance[:, None])
+    theirs = pair_losses.BinaryCrossEntropyLoss(PairScores(logits[:, 0]))(pairs, relevance)
+    same(LabelCrossEntropy()(logits, labelled), theirs, logits)
+    same(DistillationLoss(hard_weight=1.0)(logits, labelled), theirs, logits)
+    teacher = torch.logit(relevance.clamp(0.1, 0.9))[:, None]
+    theirs = pair_losses.BinaryCrossEntropyLoss(PairScores(logits[:, 0]))(pairs, torch.sigmoid(teacher[:, 0] / 2))
+    same(DistillationLoss(2.0)(logits, Targets(teacher)), theirs, logits)
+    theirs = pair_losses.MSELoss(PairScores(logits[:, 0]))(pairs, relevance)
+    same(LogitSquaredError()(logits, taught), theirs, logits)
+
+
+def test_classes() -> None:
+    generator = torch.Generator().manual_seed(4)
+    logits, teacher = (
+        torch.randn(9, 3, generator=generator).requires_grad_(),
+        2 * torch.randn(9, 3, generator=generator),
+    )
+    pairs, labels = [["query"] * 9, [str(place) for place in range(9)]], torch.arange(9) % 3
+    model = PairScores(logits)
+    model.num_labels = 3
+    theirs = pair_losses.CrossEntropyLoss(model)(pairs, labels)
+    same(LabelCrossEntropy()(logits, Targets(labels=labels.float())), theirs, logits)
+    theirs = pair_losses.CrossEntropyLoss(model)(pairs, torch.softmax(teacher / 2, dim=1))
+    same(DistillationLoss(2.0)(logits, Targets(teacher)), theirs, logits)
 
 
 @pytest.mark.parametrize("hard", [False, True], ids=["the batch's positives alone", "with hard negatives"])

@@ -135,6 +135,11 @@ class Loss(ABC):
                 raise InputError(
                     f"the teacher's scores have the shape {tuple(scores.shape)}", expected=f"{tuple(logits.shape)}"
                 )
+            if self.learns_teacher and self.unit != "in-batch" and bool(torch.isnan(scores).any()):
+                raise InputError(
+                    "a teacher's score of the batch is not a number", expected="a score of every tuple",
+                    fix="Leave out tuples that the teacher was not asked of",
+                )  # fmt: skip
         elif self.learns_teacher and not self.learns_labels:
             raise InputError(f"the loss '{self.name}' learns from a teacher, and the batch has no teacher scores")
         for name in ("labels", "weights", "groups", "own"):
@@ -177,6 +182,21 @@ def labels_of(targets: Targets) -> Tensor:
     if targets.labels is None:
         raise InputError("the batch has no labels")
     return wide(targets.labels)
+
+
+def check_labels(labels: Tensor, outputs: int) -> None:
+    """Refuse labels that a cross-entropy has no meaning for; NaN is no label and passes.
+
+    Raises:
+        InputError: A label is outside 0 to 1, or with several outputs not the number of one of them.
+    """
+    known = labels[~torch.isnan(labels)]
+    wrong = (known < 0) | (known > 1) if outputs == 1 else (known < 0) | (known >= outputs) | (known != known.round())
+    if bool(wrong.any()):
+        raise InputError(
+            f"a label is {float(known[wrong][0]):g}",
+            expected="0 to 1" if outputs == 1 else f"the number of a class, 0 to {outputs - 1}",
+        )
 
 
 def check_temperature(temperature: float) -> None:

@@ -78,6 +78,11 @@ def make_loss(
             raise InputError(
                 f"the loss '{name}' has no temperature, and {temperature:g} is given", expected=f"1, or one of {having}"
             )
+        if hard_weight == 1:
+            raise InputError(
+                f"the temperature is {temperature:g} and --hard-weight 1, which learns labels alone",
+                expected="1: it divides a teacher's logits",
+            )
         given["temperature"] = temperature
     if "hard_weight" in known:
         given["hard_weight"] = hard_weight

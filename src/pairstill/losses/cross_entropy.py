@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from pairstill.errors import InputError
-from pairstill.losses.base import AS_LOGITS, Loss, Refusal, check_temperature
+from pairstill.losses.base import AS_LOGITS, Loss, Refusal, check_labels, check_temperature
 from pairstill.losses.targets import ScoreKind, Targets
 
 
@@ -69,8 +69,10 @@ class DistillationLoss(Loss):
 
     def check(self, logits: Tensor, targets: Targets) -> None:
         """As for every loss; without teacher scores, labels are learnt."""
-        if self.learns_teacher and targets.teacher_logits is not None:
-            super().check(logits, targets)
+        learnt = self if targets.teacher_logits is not None else replace(self, hard_weight=1.0)
+        Loss.check(learnt, logits, targets)
+        if learnt.learns_labels and targets.labels is not None:
+            check_labels(targets.labels, logits.shape[1])
 
     def total(self, logits: Tensor, targets: Targets) -> Tensor:
         """Sum over the tuples, weighted where weights are given."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from pairstill.losses.base import Loss, labels_of, weights_of
+from pairstill.losses.base import Loss, check_labels, labels_of, weights_of
 from pairstill.losses.targets import Targets
 
 
@@ -34,6 +34,11 @@ class LabelCrossEntropy(Loss):
     def learns_labels(self) -> bool:
         """Nothing else."""
         return True
+
+    def check(self, logits: Tensor, targets: Targets) -> None:
+        """As for every loss, and what labels may be."""
+        super().check(logits, targets)
+        check_labels(labels_of(targets), logits.shape[1])
 
     def total(self, logits: Tensor, targets: Targets) -> Tensor:
         """Weighted sum over the labelled tuples."""

@@ -62,6 +62,11 @@ class LambdaLoss(OrderedLoss):
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
+        if self.temperature != 1 and self.order == "labels":
+            raise InputError(
+                f"the temperature is {self.temperature:g} and the order that of labels",
+                expected="1: it divides a teacher's logits",
+            )
         super().__post_init__()
         if self.scheme not in ("ndcg-loss2", "lambdarank", "ndcg-loss2++"):
             raise InputError(f"the scheme is '{self.scheme}'", expected="ndcg-loss2, lambdarank or ndcg-loss2++")
@@ -92,6 +97,11 @@ class LambdaLoss(OrderedLoss):
         relevance = self.ordering(targets)
         if self.order == "teacher" and targets.score_kind == "logit":
             relevance = torch.sigmoid(relevance / self.temperature)
+        elif self.temperature != 1:
+            raise InputError(
+                f"the temperature is {self.temperature:g} and the scores are probabilities",
+                expected="1: it divides logits",
+            )
         known = ~torch.isnan(relevance)
         if bool(((relevance < 0) | (relevance > 1)).any()):
             raise InputError("a relevance is outside 0 to 1", expected="labels or probabilities between 0 and 1")
