@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -280,3 +281,15 @@ def test_sets_without_labels_take_any_number_of_scores(tmp_path: Path) -> None:
     unlabelled = replace(BINARY, labels=Labels("none"))
     file = table(tmp_path / "a.csv", "row,a,b,c", "3,1,2,3")
     assert found(load(file, unlabelled, score_columns=["a", "b", "c"])) == {3: [1, 2, 3]}
+
+
+def test_what_looks_like_probabilities_is_not_taken_for_logits(tmp_path: Path) -> None:
+    file = table(tmp_path / "a.csv", "row,score", *["0,0.5", "1,0.25"] * 50)
+    with pytest.raises(
+        InputError, match=r"all 100 lie between 0 and 1\. Expected: raw logits.*Give --kind probability"
+    ):
+        load(file)
+    assert found(load(file, kind="other")) == {0: [0.5], 1: [0.25]}
+    shutil.rmtree(tmp_path / "scores")
+    table(tmp_path / "a.csv", "row,score", *["0,0.5", "1,0.25"] * 49, "2,-1")
+    assert found(load(file))[2] == [-1]

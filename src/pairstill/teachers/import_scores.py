@@ -31,6 +31,9 @@ from pairstill.tuples.source_table import SourceTable, check_columns
 CLIP = 1e-7
 """Probabilities nearer to 0 or 1 than this are moved to it before they become logits (at most 16.1)."""
 
+ENOUGH_TO_TELL = 100
+"""So many logits that all lie between 0 and 1 are none."""
+
 ROW_COLUMN = "row"
 Repeated = Literal["refuse", "mean", "last"]
 
@@ -64,7 +67,8 @@ def import_scores(
         tuple_set: What the scores are about.
         folder: Where the scores go.
         kind: What the numbers are. `probability`: turned into logits, log(p / (1 - p)) for one column and log p for one
-            column a class, after clipping at `CLIP`; how many were clipped is recorded. `other`: kept as they are.
+            column a class, after clipping at `CLIP`; how many were clipped is recorded. `other`: kept as they are. A hundred `logit`s or
+            more that all lie between 0 and 1 are refused.
         score_columns: One column, or one a class in the order of the classes.
         columns: Field name -> column, where names differ.
         splits: Only rows of these splits are looked for; none means all.
@@ -77,8 +81,8 @@ def import_scores(
         progress: Called with (rows done, rows in all).
 
     Raises:
-        InputError: A column is missing, a score is no finite number or no probability, a tuple is unknown, or has two
-            different scores.
+        InputError: A column is missing, a score is no finite number or no probability, what are called logits look like
+            probabilities, a tuple is unknown, or has two different scores.
     """
     path = Path(file)
     if kind not in get_args(ScoreKind):
@@ -100,6 +104,12 @@ def import_scores(
         names = {name: _first_that_fits(table, name, several, tuple_set) for name, several in candidates.items()}
     scores = np.stack([_numbers(table, name) for name in score_columns], axis=1)
     clipped = 0
+    if kind == "logit" and len(scores) >= ENOUGH_TO_TELL and bool(((scores >= 0) & (scores <= 1)).all()):
+        raise InputError(
+            f"the scores are declared logits, and all {len(scores):,} lie between 0 and 1", file=path,
+            expected="raw logits, before a sigmoid or softmax",
+            fix="Give --kind probability for sigmoids, or --kind other for similarities",
+        )  # fmt: skip
     if kind == "probability":
         scores, clipped = _to_logits(table, scores, score_columns)
     wanted = tuple_set.split(*splits)
