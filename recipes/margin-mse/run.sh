@@ -37,22 +37,5 @@ pairstill scores export --tuples "$work/triples" --split train --scores "$work/t
 pairstill scores export --tuples "$work/triples" --split train --scores "$work/triples-t2" --to "$work/t2_train_scores_ids.tsv"
 
 # Pass 3: students; without a teacher they learn the triples by RankNet.
-distill() { # NAME STUDENT FLAGS...
-  local name=$1 student=$2; shift 2
-  local extra=()
-  case "$student" in
-    cross-encoder) extra=(--set encoder.layers=3 --max-length 96) ;;
-    bert-dot | colbert | tk | prettr) extra=(--stages one) ;;
-  esac
-  [ -f "$work/$name/config.json" ] || pairstill distill --student "$student" --tuples "$work/triples" --split train --out "$work/$name" \
-    --loss margin-mse --metric mrr@10 --pairs "$pairs" "${extra[@]}" "$@"
-}
-students=()
-for student in cross-encoder bert-dot colbert tk prettr dipair-tsf de-ffnn; do
-  distill "$student-labels" "$student" --hard-weight 1
-  distill "$student-t1" "$student" --scores "$work/triples-a"
-  distill "$student-t2" "$student" --scores "$work/triples-t2"
-  for one in labels t1 t2; do students+=(--student "$student-$one=$work/$student-$one"); done
-done
-pairstill evaluate --tuples "$work/test" --teacher-scores "$work/test-t2" --metric mrr@10 "${students[@]}" --out "$work/evaluation" \
-  --title "WikiQA triples, Margin-MSE from one teacher (T1) and from three (T2)"
+cd "$work"
+pairstill run "$here/teachers.yaml" --out students --distill "pairs=$pairs"

@@ -13,6 +13,7 @@ sed "s#DATA#$(cd "$data" && pwd)#" "$here/source.yaml" > "$work/source.yaml"
 [ -f "$work/mined/manifest.json" ] || pairstill mine --tuples "$work/tuples" --out "$work/mined" --work "$work/vectors" --ceiling 0.75 \
   --transfer 50 --transfer-pairs "$transfer"
 [ -f "$work/teacher/config.json" ] || pairstill teach --tuples "$work/mined" --out "$work/teacher" --pairs "$teacher" --batch-size 32 --looks 5 --validation-rows 1500
+[ -d "$work/teacher-base" ] || pairstill export --student "$work/teacher" --out "$work/teacher-base" # cross-encoders of the grids begin with it
 pairstill annotate --tuples "$work/mined" --teacher "$work/teacher" --split train --split transfer --out "$work/scores"
 distill() { # NAME ARCHITECTURE FLAGS...
   local name=$1 architecture=$2; shift 2

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # BERT2DNN on SST-2, sentences of reviews as its transfer set: temperature, stacked teachers, size of the transfer set.
-# usage: recipes/sentiment/run.sh DATA_FOLDER WORK_FOLDER [TEACHER_TEXTS] [TRANSFER_TEXTS] [PART]      (DATA_FOLDER: that of the sentiment sets)
+# usage: recipes/sentiment/run.sh DATA_FOLDER WORK_FOLDER [TEACHER_TEXTS] [TRANSFER_TEXTS] [PART] [STUDENT_ROWS]
+# DATA_FOLDER is that of the sentiment sets; without STUDENT_ROWS students are presented what the two grids say.
 # Every step resumes; run it again after an interruption.
 set -euo pipefail
 data=$1 work=$2 teacher=${3:-126000} transfer=${4:-400000} part=${5:-100000}
+budget=(${6:+--distill "pairs=$6"})
 here=$(cd "$(dirname "$0")" && pwd)
 mkdir -p "$work"
 [ -f "$work/files/tuples.parquet" ] || python "$here/prepare.py" "$data" "$work/files"
@@ -25,5 +27,5 @@ pairstill annotate --tuples set --teacher teacher-a --split transfer --limit "$t
 all=()
 for one in a b c; do all+=(--scores "train-$one" --scores "part-$one"); done
 pairstill scores combine --how stack --fit-split valid --tuples set "${all[@]}" --out stack
-pairstill run "$here/temperature.yaml" --out temperature
-pairstill run "$here/transfer-size.yaml" --out transfer-size
+pairstill run "$here/temperature.yaml" --out temperature ${budget[@]+"${budget[@]}"}
+pairstill run "$here/transfer-size.yaml" --out transfer-size ${budget[@]+"${budget[@]}"}
