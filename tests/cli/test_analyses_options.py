@@ -90,6 +90,17 @@ def test_bad_options_get_one_error(folder, tmp_path, arguments, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_rows_of_their_own_are_not_compared_with_a_similarity(folder, tmp_path):
+    tuple_set("binary", queries=90, per_query=1).save(tmp_path / "set")
+    result = call(
+        folder, tmp_path / "out", "--tuples", str(tmp_path / "set"), "--analysis", "wins", "--against", "BM25"
+    )
+    assert isinstance(result.exception, PairstillError), (result.output, result.exception)
+    message = "the scores of 'BM25' are similarities, and rows of their own are compared by probability. Choose another"
+    assert message in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
 def test_runs_have_no_analyses(folder, tmp_path):
     result = CliRunner().invoke(
         app, ["evaluate", "--run", "a=b", "--tuples", str(folder / "set"), "--out", str(tmp_path / "o"), "--analyses"]

@@ -15,7 +15,9 @@ from safetensors.torch import load_file
 from transformers import AutoModel, AutoTokenizer
 
 from pairstill.cli.app import main
-from pairstill.students import load_student
+from pairstill.experiments.grid import trained_on
+from pairstill.students import load_student, make_student
+from pairstill.students.persistence import parse_config
 from pairstill.tuples import TupleSet
 
 COMMON = ["--threads", "1", "--precision", "float32", "--max-length", "24"]
@@ -98,6 +100,17 @@ def test_language_model_then_ranker(folder: Path, tmp_path: Path, capsys: pytest
         in (tmp_path / "ranker" / "README.md").read_text()
     )
     assert "a training with --layerwise" in refused(distill, capsys)
+    stages = [
+        json.loads((tmp_path / "ranker" / "training" / name / "result.json").read_text())
+        for name in ("layers", "stage-2")
+    ]
+    assert trained_on(tmp_path / "ranker") == (256 + 64, pytest.approx(sum(one["seconds"] for one in stages)))
+
+    plain = [*distill, "--out", tmp_path / "plain"]
+    pairstill(*plain)
+    assert trained_on(tmp_path / "plain")[0] == 64
+    said = refused([*plain, "--layerwise", folder / "teacher", "--layer-map", "2"], capsys)
+    assert f"{tmp_path / 'plain'}: the folder holds a training without --layerwise" in said
 
 
 def test_a_start_from_the_bases_layers(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -178,6 +191,12 @@ def test_mistakes_of_layerwise(folder: Path, tmp_path: Path, capsys: pytest.Capt
         [*common, "--student", "cross-encoder", "--base", base, "--set", "encoder.layers=1", *layers], capsys
     )
     assert "another vocabulary than the teacher" in said
+    values = {"encoder": {"base": str(folder / "base"), "max_lengths": [8]}, "keep": [2]}
+    make_student("dipair-tsf", parse_config("dipair-tsf", values)).save_pretrained(tmp_path / "dipair")
+    said = refused(
+        [*common, "--student", "cross-encoder", "--base", folder / "base", "--layerwise", tmp_path / "dipair"], capsys
+    )
+    assert f"{tmp_path / 'dipair'}: the teacher is a dipair-tsf. Expected: a cross-encoder" in said
 
 
 def refused(arguments: list[object], capsys: pytest.CaptureFixture[str]) -> str:

@@ -123,6 +123,30 @@ def test_students_of_several_tuple_sets_are_compared_on_the_one_that_evaluate_na
     assert [row["tuples"] for row in rows] == ["tuples one", "tuples two"]
 
 
+def test_a_grid_of_which_no_cell_can_be_trained(tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path) -> None:
+    tuple_set.save(tmp_path / "tuples")
+    recipe = {**body, "grid": {"base": ["./nowhere"]}, "distill": {**body["distill"], "student": "de-cos"}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(sort_keys=False, data=recipe))
+    done = run(tmp_path, "recipe.yaml", "--out", "grid")
+    assert done.returncode == 2
+    assert "the folder of the base does not exist" in done.stderr
+    assert "error: recipe.yaml: no cell could be trained. The messages above say why." in done.stderr
+    assert not (tmp_path / "grid" / "grid.csv").exists()
+
+
+def test_students_that_cannot_be_compared_are_kept(tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path) -> None:
+    tuple_set.save(tmp_path / "tuples")
+    distill = {**body["distill"], "student": "de-cos"}
+    recipe = {**body, "grid": {"pairs": [32]}, "distill": distill, "evaluate": {**body["evaluate"], "split": ["dev"]}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(sort_keys=False, data=recipe))
+    done = run(tmp_path, "recipe.yaml", "--out", "grid")
+    assert done.returncode == 2
+    assert "'dev'" in done.stderr
+    assert "the students could not be compared. See the message above; trained students are kept." in done.stderr
+    assert (tmp_path / "grid" / "cells" / "pairs-32-seed0" / "config.json").exists()
+    assert not (tmp_path / "grid" / "grid.csv").exists()
+
+
 def test_several_trainings_at_a_time(tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path) -> None:
     tuple_set.save(tmp_path / "tuples")
     students = {**body["grid"]["student"], "none": {"student": "de-cos", "base": "./nowhere"}}

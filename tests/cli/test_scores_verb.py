@@ -18,7 +18,7 @@ from pairstill.cli.app import main
 from pairstill.students import CrossEncoder, load_student
 from pairstill.teachers.import_scores import import_scores
 from pairstill.teachers.scores import TeacherScores
-from pairstill.tuples import TupleSet
+from pairstill.tuples import Labels, TupleSet
 
 
 def works(folder: Path, *arguments: object) -> str:
@@ -27,7 +27,8 @@ def works(folder: Path, *arguments: object) -> str:
 
 @pytest.fixture(scope="module")
 def folder(base: Path, tuple_set: TupleSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`tuples` with the slices `source` and `half`, scores `one` and `two` of all rows, `some` of the training rows, `grades` of another kind, and a `teacher`."""
+    """`tuples` with the slices `source` and `half`, scores `one` and `two` of all rows, `some` of the training rows, `grades` of another kind, and a `teacher`;
+    `classes`, the same tuples with classes, with scores `of-classes`."""
     out = tmp_path_factory.mktemp("scores")
     source = pa.array(["odd" if row % 2 else "even" for row in range(len(tuple_set))])
     half = pa.array([str(row % 2) for row in range(len(tuple_set))])
@@ -44,6 +45,9 @@ def folder(base: Path, tuple_set: TupleSet, tmp_path_factory: pytest.TempPathFac
         lines = [f"{row},{value}" for row, value in enumerate(values) if name != "some" or row in train]
         (out / f"{name}.csv").write_text("\n".join(["row,score", *lines]) + "\n")
         import_scores(out / f"{name}.csv", tuple_set, out / name, kind="other" if name == "grades" else "logit")
+    classes = replace(tuple_set, labels=Labels("classes", classes=("no", "yes")))
+    classes.save(out / "classes")
+    import_scores(out / "one.csv", classes, out / "of-classes", kind="logit", score_columns=["row", "score"])
     torch.manual_seed(0)
     CrossEncoder.from_sequence_classification(str(base), max_length=14, outputs=1).save_pretrained(out / "teacher")
     return out
@@ -94,6 +98,7 @@ def test_an_assistant_teaches_a_student(folder: Path, base: Path, tuple_set: Tup
 
 COMBINE = ["scores", "combine", "--tuples", "tuples", "--out", "OUT"]
 STACK = [*COMBINE, "--scores", "one", "--scores", "two", "--how", "stack"]
+DISTILL = ["distill", "--student", "de-cos", "--tuples", "tuples", "--out", "OUT"]
 MISTAKES: dict[str, tuple[Sequence[str], str]] = {
     "one teacher": ([*COMBINE, "--scores", "one"], "the scores are of 1 teacher ('one.csv')"),
     "twice the same": ([*COMBINE, "--scores", "one", "--scores", "one"], "the scores are of 1 teacher"),
@@ -114,6 +119,15 @@ MISTAKES: dict[str, tuple[Sequence[str], str]] = {
                         "the folder holds a manifest.json of format"),
     "over one of them": (["scores", "combine", "--tuples", "tuples", "--scores", "one", "--scores", "two", "--out", "one"],
                          "--out is one of the --scores"),
+    "an order of classes": (["scores", "export", "--tuples", "classes", "--scores", "of-classes", "--to", "OUT"],
+                            "the labels are of kind 'classes'. Expected: binary or graded labels"),
+    "one of another tuple set": ([*DISTILL, "--scores", "one", "--scores", "of-classes"],
+                                 "error: of-classes: the teacher scores belong to another tuple set"),
+    "exported, of another tuple set": (["scores", "export", "--tuples", "tuples", "--scores", "one", "--scores", "of-classes", "--to", "OUT"],
+                                       "error: of-classes: the teacher scores belong to another tuple set"),
+    "two teachers without a word": ([*DISTILL, "--scores", "one", "--scores", "two"], " in one and two.csv "),
+    "scored twice": ([*DISTILL, "--scores", "one", "--scores", "one"],
+                     "score the same row of the tuple set, row 0: one and one. Expected: one score a row. Leave one of the folders out."),
     "a length for a student": (["annotate", "--tuples", "tuples", "--teacher", "ASSISTANT", "--max-length", "9", "--out", "OUT"],
                                "reads each text by itself, and a maximum length of the whole tuple is given"),
 }  # fmt: skip

@@ -89,5 +89,7 @@ def test_shapes() -> None:
     for wrong in ("large", "3x192", "0x192x12", "3x192x12x4"):
         with pytest.raises(InputError, match="cannot be read"):
             Shape.parse(wrong)
-    with pytest.raises(InputError, match="5 attention heads do not divide a width of 192"):
+    with pytest.raises(
+        InputError, match=r"5 attention heads do not divide a width of 192\. Expected: LAYERSxHIDDENxHEADS"
+    ):
         Shape.parse("3x192x5")

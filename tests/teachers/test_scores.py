@@ -167,7 +167,9 @@ def test_scores_for_rows_are_nan_where_absent(have: list[int], wanted: list[int]
 
 
 def test_another_tuple_set_is_refused(folder: Path) -> None:
-    with pytest.raises(ArtefactError, match=r"belong to another tuple set.*Run `pairstill annotate` on this tuple set"):
+    with pytest.raises(
+        ArtefactError, match=f"^{folder}: .*belong to another tuple set.*Run `pairstill annotate` on this tuple set"
+    ):
         TeacherScores.load(folder).check_belongs_to(tiny_tuple_set(seed=1))
 
 
@@ -193,15 +195,30 @@ def test_parts_that_differ_are_not_given_one_description() -> None:
     [
         (in_memory([1.0], kind="other"), "of different kinds: 'logit' and 'other'"),
         (in_memory([[1.0, 2.0]]), "of different numbers of outputs: 1 and 2"),
-        (in_memory([1.0], classes=("a",)), "of different classes"),
-        (in_memory([1.0], teachers=(TeacherInfo("another", "0" * 64),)), "of different teachers: .*another"),
-        (in_memory([1.0], tuple_set="u"), "of different tuple sets"),
-        (in_memory([1.0, 2.0], rows=[3, 7]), "score the same row"),
+        (in_memory([1.0], classes=("a",)), "of different classes: .* Leave one of them out.$"),
+        (
+            in_memory([1.0], teachers=(TeacherInfo("another", "0" * 64),)),
+            "of different teachers: some/teacher f{12} 0a1b2c and another 0{12}. .* or .*by `pairstill scores combine`",
+        ),
+        (in_memory([1.0], tuple_set="u"), "of different tuple sets: 't{12}' and 'u'. Expected: .* one tuple set"),
+        (in_memory([1.0, 2.0], rows=[3, 7]), "score the same row of the tuple set, row 7. Expected: one score a row"),
     ],
 )
 def test_parts_that_do_not_fit(other: TeacherScores, message: str) -> None:
     with pytest.raises(InputError, match=message):
         TeacherScores.concatenate([in_memory([1.0], rows=[7]), other])
+
+
+def test_parts_that_do_not_fit_are_named(folder: Path, tuple_set: TupleSet) -> None:
+    part = TeacherScores.load(folder)
+    with pytest.raises(
+        InputError, match=rf"row {part.rows[0]}: {folder} and {folder}\. .*Leave one of the folders out"
+    ):
+        TeacherScores.load_joined([folder, folder], tuple_set)
+    other = replace(part, manifest=replace(part.manifest, tuple_set="u" * 64), folder=Path("elsewhere"))
+    message = f"tuple sets: '{tuple_set.fingerprint[:12]}' in {folder} and '{'u' * 12}' in elsewhere"
+    with pytest.raises(InputError, match=message):
+        TeacherScores.concatenate([part, other])
 
 
 def test_no_parts() -> None:

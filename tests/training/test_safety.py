@@ -105,10 +105,15 @@ def test_plans_that_cannot_be_are_refused(base: Path, tuple_set: TupleSet, tmp_p
     labels = TrainingData(rows.tuples)
     with pytest.raises(InputError, match="no stage would train this cross-encoder"):
         distil(tuple_set, student(base, "cross-encoder"), rows, DistillationLoss(), DistillationPlan(SETTINGS, None), tmp_path)  # fmt: skip
-    with pytest.raises(InputError, match="gives 3 outputs, the teacher gives 1"):
+    with pytest.raises(
+        InputError, match=r"3 outputs, the teacher gives 1\. .* Set outputs=1, or give scores of 3 outputs"
+    ):
         distil(tuple_set, student(base, outputs=3), rows, DistillationLoss(), DistillationPlan(None, SETTINGS), tmp_path)  # fmt: skip
     with pytest.raises(InputError, match="gives 3 outputs, the labels have 1"):
         distil(tuple_set, student(base, outputs=3), labels, DistillationLoss(hard_weight=1.0), DistillationPlan(None, SETTINGS), tmp_path)  # fmt: skip
+    classes = replace(tuple_set, labels=Labels("classes", classes=("a", "b", "c")))
+    with pytest.raises(InputError, match=r"gives 1 output, the labels have 3\. Expected: as many\. Set outputs=3\.$"):
+        distil(classes, student(base), labels, DistillationLoss(hard_weight=1.0), DistillationPlan(None, SETTINGS), tmp_path)  # fmt: skip
     with pytest.raises(InputError, match=r"2 fields.*3, as this de-ffnn"):
         distil(tuple_set, student(base, field_count=3), rows, DistillationLoss(), DistillationPlan(None, SETTINGS), tmp_path)  # fmt: skip
 

@@ -69,7 +69,9 @@ def learn_teacher_layers(
 
     large = load_teacher(str(teacher), field_count=len(tuple_set.fields))
     if not isinstance(student, CrossEncoder) or not isinstance(large, CrossEncoder):
-        raise InputError("the teacher is no cross-encoder", file=teacher, expected="a cross-encoder")
+        raise InputError(
+            f"the teacher is a {large.name}", file=teacher, expected="a cross-encoder, whose layers can be learnt"
+        )
     depths = [model.model.config.num_hidden_layers for model in (student, large)]
     plan = LayerwisePlan.parse(wanted[0], wanted[1], depths[0], depths[1])
     result = learn_layers(

@@ -95,8 +95,7 @@ def export(
     if to.is_dir():
         raise InputError("--to is a folder", file=to, expected="a file to write, such as scores.tsv")
     tuple_set = TupleSet.load(tuples)
-    parts = [TeacherScores.load(one) for one in scores]
-    whole = parts[0] if len(parts) == 1 else TeacherScores.concatenate(parts)
+    whole = TeacherScores.load_joined(scores, tuple_set)
     with progress_bar("Writing", "rows") as progress:
         lines = write_triple_scores(to, tuple_set, whole, splits=tuple(split or ()), texts=texts, progress=progress)
     print(f"written: {to} ({lines:,} triples)")

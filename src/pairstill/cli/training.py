@@ -156,9 +156,7 @@ def training_data(
         labels = tuples.labels
         labelled = TrainingData(tuples.take(positions(len(tuples), lambda piece: ~np.isnan(labels[piece]))))
         return _comparable(tuple_set, labelled, wanted, loss), None
-    parts = [TeacherScores.load(folder) for folder in folders]
-    scores = parts[0] if len(parts) == 1 else TeacherScores.concatenate(parts)
-    scores.check_belongs_to(tuple_set)
+    scores = TeacherScores.load_joined(folders, tuple_set)
     loss.check_kind(scores.kind)
     logits = scores.for_rows(tuples.rows)
     known = positions(len(tuples), lambda piece: ~np.isnan(logits[piece]).any(axis=1))

@@ -141,14 +141,21 @@ def evaluate(recipe: Recipe, runs: Sequence[Run], out: Path) -> Path:
 
 
 def trained_on(folder: Path) -> tuple[int, float]:
-    """Pairs presented and seconds of training, both stages together.
+    """Pairs presented and seconds of training in all stages: a teacher's layers, new parameters, everything.
 
     Raises:
         ArtefactError: The folder does not say.
     """
     path = folder / "training" / "distillation.json"
-    stages = [one for one in read_json(path).values() if one is not None]
+    layers = folder / "training" / "layers" / "result.json"
     try:
-        return sum(one["pairs"] for one in stages), sum(one["seconds"] for one in stages)
-    except (TypeError, KeyError) as error:
-        raise ArtefactError("the file does not say what was trained", file=path) from error
+        stages = [(one["pairs"], one["seconds"]) for one in read_json(path).values() if one is not None]
+        if layers.exists():
+            path = layers
+            found = read_json(path)
+            stages.append((found["sequences"], found["seconds"]))
+        return sum(pairs for pairs, _ in stages), sum(seconds for _, seconds in stages)
+    except (AttributeError, TypeError, KeyError) as error:
+        raise ArtefactError(
+            "the file does not say what was trained", file=path, fix=f"Remove {folder} and run the same command again"
+        ) from error

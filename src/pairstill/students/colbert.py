@@ -75,7 +75,7 @@ class ColBERT(DualEncoder):
             projection=config.projection or encoders[0].hidden_size, shared_projection=True,
             projection_bias=config.projection_bias,
         )  # fmt: skip
-        self._markers = [self._token(one, "markers") for one in MARKERS] if config.markers else []
+        self._markers = [self._token(one, "markers=false") for one in MARKERS] if config.markers else []
         masked = config.query_length is not None or config.query_masks > 0
         self._mask = self._token(tokenizer.mask_token, "query_masks=0 and no query_length") if masked else 0
         special = tokenizer.num_special_tokens_to_add(False) + len(self._markers[:1])

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,12 @@ class DualEncoder(Student):
         shared_projection: One projection for all fields, or one each.
         projection_bias: Whether projections have a bias.
         similarity_skip: Add the base's own cosine to the logit; the head's last layer then starts at zero.
+
+    Attributes:
+        keep_setting: The setting of the configuration that says how many token vectors are kept.
     """
+
+    keep_setting: ClassVar[str] = "keep"
 
     def __init__(
         self,
@@ -92,7 +97,8 @@ class DualEncoder(Student):
             if keep.tokens > length:
                 raise InputError(
                     f"of the texts of field {field + 1}, cut at {length} tokens, {keep.tokens} are to be kept",
-                    expected=f"keep of at most {length}", fix="Lower keep, or raise the maximum length",
+                    expected=f"{self.keep_setting} of at most {length}",
+                    fix=f"Lower {self.keep_setting}, or raise the maximum length",
                 )  # fmt: skip
 
     def _make_projections(self, projection: int | None, shared: bool, bias: bool) -> None:

@@ -58,6 +58,7 @@ class PolyEncoder(DualEncoder):
 
     name: ClassVar[str] = "poly-encoder"
     config_type: ClassVar[type] = PolyEncoderConfig
+    keep_setting: ClassVar[str] = "contexts"
 
     def __init__(self, config: PolyEncoderConfig, tokenizer: Any, encoder_model: dict[str, Any] | None = None) -> None:
         longest = per_field(config.encoder.max_lengths, config.field_count, "max_lengths")[0]

@@ -80,9 +80,13 @@ class TK(Student):
         vectors = None if encoder_model is not None else _vectors(config.encoder, tokenizer)
         shape = (encoder_model["words"], encoder_model["dim"]) if encoder_model is not None else vectors.shape  # type: ignore[union-attr]
         words, dim = int(shape[0]), int(shape[1])
-        heads = config.attention_heads or max(one for one in range(1, 11) if dim % one == 0)
+        most = max(one for one in range(1, 11) if dim % one == 0)
+        heads = config.attention_heads or most
         if dim % heads:
-            raise InputError(f"{heads} attention heads do not divide the dimension {dim} of the word vectors")
+            raise InputError(
+                f"{heads} attention heads do not divide the dimension {dim} of the word vectors",
+                expected=f"a divisor of {dim}", fix=f"Set attention_heads={most}, or leave it out",
+            )  # fmt: skip
         self.encoder = WordContext(words, dim, config.layers, heads, config.intermediate)
         if vectors is not None:
             with torch.no_grad():

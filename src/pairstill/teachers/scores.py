@@ -77,8 +77,9 @@ class TeacherScores:
         manifest: Who gave them, of what kind they are, what they belong to.
         rows: `(tuples,)` int64, row numbers in the tuple set's `tuples.parquet`, distinct.
         logits: `(tuples, outputs)` float32, as given; see `ScoresManifest.score_kind`.
+        folder: Where they were loaded from, for messages; None for others, such as those of several folders.
 
-    Both lie on disk where they are large (`scratch`).
+    Rows and logits lie on disk where they are large (`scratch`).
 
     Example:
         >>> scores = TeacherScores.load("runs/teacher-scores")          # doctest: +SKIP
@@ -89,6 +90,7 @@ class TeacherScores:
     manifest: ScoresManifest
     rows: np.ndarray
     logits: np.ndarray
+    folder: Path | None = None
 
     def __len__(self) -> int:
         """Number of scored tuples."""
@@ -189,10 +191,10 @@ class TeacherScores:
         """
         if tuple_set.fingerprint != self.manifest.tuple_set:
             raise ArtefactError(
-                f"the teacher scores belong to another tuple set ({self.manifest.tuple_set[:12]})",
+                f"the teacher scores belong to another tuple set ({self.manifest.tuple_set[:12]})", file=self.folder,
                 expected=f"scores of this tuple set ({tuple_set.fingerprint[:12]})",
                 fix="Run `pairstill annotate` on this tuple set",
-            )
+            )  # fmt: skip
 
     @classmethod
     def load(cls, folder: str | Path) -> TeacherScores:
@@ -238,9 +240,22 @@ class TeacherScores:
             for number in range(manifest.outputs):
                 logits[part, number] = table.column(f"logit_{number}").to_numpy()
             done += count
-        scores = cls(manifest, rows, logits)
+        scores = cls(manifest, rows, logits, folder)
         _check(scores, folder)
         return scores
+
+    @classmethod
+    def load_joined(cls, folders: Sequence[str | Path], tuple_set: TupleSet) -> TeacherScores:
+        """Scores of one teacher on a tuple set, from one folder or several (`concatenate`).
+
+        Raises:
+            ArtefactError: As `load` and `check_belongs_to`, about the folder that is wrong.
+            InputError: The folders do not fit together.
+        """
+        parts = [cls.load(folder) for folder in folders]
+        for part in parts:
+            part.check_belongs_to(tuple_set)
+        return cls.concatenate(parts)
 
     @classmethod
     def concatenate(cls, parts: Sequence[TeacherScores]) -> TeacherScores:
@@ -257,9 +272,13 @@ class TeacherScores:
                 ("score_kind", "kinds"), ("outputs", "numbers of outputs"), ("classes", "classes"),
                 ("teachers", "teachers"), ("tuple_set", "tuple sets"),
             ):  # fmt: skip
-                mine, other = getattr(first, name), getattr(part.manifest, name)
-                if mine != other:
-                    raise InputError(f"the teacher scores are of different {what}: {mine!r} and {other!r}")
+                if getattr(first, name) != getattr(part.manifest, name):
+                    combine = ", or make one teacher of them by `pairstill scores combine`"
+                    raise InputError(
+                        f"the teacher scores are of different {what}: {_shown(parts[0], name)} and {_shown(part, name)}",
+                        expected="scores of one teacher on one tuple set",
+                        fix=f"Leave one of them out{combine if name == 'teachers' else ''}",
+                    )
         if len(parts) == 1:
             return parts[0]
         total = sum(len(part) for part in parts)
@@ -278,8 +297,14 @@ class TeacherScores:
             precision=first.precision if len({part.manifest.precision for part in parts}) == 1 else None,
         )
         whole = cls(manifest, rows, logits)
-        if whole.row_twice is not None:
-            raise InputError("two of the teacher-score folders score the same row of the tuple set")
+        twice = whole.row_twice
+        if twice is not None:
+            where = [str(one.folder) for one in parts if one.folder is not None and (one.rows == twice).any()]
+            raise InputError(
+                f"two of the teacher-score folders score the same row of the tuple set, row {twice}"
+                + (f": {' and '.join(where)}" if where else ""),
+                expected="one score a row", fix="Leave one of the folders out",
+            )  # fmt: skip
         return whole
 
 
@@ -333,6 +358,16 @@ def _parse(body: Mapping[str, Any]) -> ScoresManifest:
         precision=body["precision"],
         provenance=body["provenance"],
     )
+
+
+def _shown(scores: TeacherScores, name: str) -> str:
+    """A value of the manifest as a message has it, and the folder that it is from."""
+    value = getattr(scores.manifest, name)
+    if name == "teachers":
+        said = ", ".join(" ".join(filter(None, (one.name, one.fingerprint[:12], one.revision))) for one in value)
+    else:
+        said = repr(value[:12] if name == "tuple_set" else value)
+    return said if scores.folder is None else f"{said} in {scores.folder}"
 
 
 def _check(scores: TeacherScores, folder: Path) -> None:

@@ -214,7 +214,11 @@ def _check_plan(student: Student, data: TrainingData, loss: Loss, plan: Distilla
         learnt["labels have"] = label_outputs
     for source, outputs in learnt.items():
         if outputs != student.outputs:
-            raise InputError(f"the student gives {student.outputs} outputs, the {source} {outputs}")
+            gives = f"{student.outputs} output{'s' if student.outputs != 1 else ''}"
+            raise InputError(
+                f"the student gives {gives}, the {source} {outputs}", expected="as many",
+                fix=f"Set outputs={outputs}" + (f", or give scores of {gives}" if source == "teacher gives" else ""),
+            )  # fmt: skip
 
 
 def discard_encoder_outputs(folder: Path) -> None:

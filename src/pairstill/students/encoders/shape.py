@@ -47,5 +47,8 @@ class Shape:
             )
         layers, hidden, heads = (int(one) for one in found.groups())
         if hidden % heads:
-            raise InputError(f"{heads} attention heads do not divide a width of {hidden}")
+            raise InputError(
+                f"{heads} attention heads do not divide a width of {hidden}",
+                expected="LAYERSxHIDDENxHEADS with heads that divide the width",
+            )
         return cls(layers, hidden, heads)

@@ -91,7 +91,10 @@ class TransformerHead(Head):
     def __init__(self, config: TransformerHeadConfig, slots: Sequence[int], dim: int, outputs: int) -> None:
         super().__init__()
         if dim % config.attention_heads:
-            raise InputError(f"{config.attention_heads} attention heads do not divide the head's dimension {dim}")
+            raise InputError(
+                f"{config.attention_heads} attention heads do not divide the head's dimension {dim}",
+                expected=f"head.attention_heads that divide {dim}", fix="Change head.attention_heads or projection",
+            )  # fmt: skip
         self.config, self.slots, self.dim = config, tuple(slots), dim
         self.positions = nn.Parameter(torch.randn(sum(slots), dim) * 0.02) if config.position_embeddings else None
         self.segments = nn.Parameter(torch.randn(len(slots), dim) * 0.02) if config.segment_embeddings else None
