@@ -1,4 +1,4 @@
-"""Training on millions of scored rows: what is held in memory does not grow with them."""
+"""Training on millions of rows: what is held in memory does not grow with them, nor, in a bert2dnn, with distinct texts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from pairstill.files import write_parquet
@@ -25,6 +26,30 @@ logger = logging.getLogger(__name__)
 ITEMS = 20_000
 FEW, MANY = 4_000_000, 16_000_000
 GROWTH_BYTES = 200 << 20
+FEW_TEXTS, MANY_TEXTS = 1_000_000, 4_000_000
+DISTINCT_TEXTS = """
+import sys
+from pathlib import Path
+import pyarrow as pa
+from pairstill.losses import DistillationLoss
+from pairstill.students.persistence import make_student, parse_config
+from pairstill.training.data import TrainingData, corpus_of
+from pairstill.training.loop import fit
+from pairstill.training.settings import TrainingSettings
+from pairstill.training.sources import token_sources
+from pairstill.tuples import TupleSet
+
+tuple_set = TupleSet.load(sys.argv[1])
+data = TrainingData(tuple_set.split("train"), tuple_set=tuple_set.fingerprint)
+pa.default_memory_pool().release_unused()
+print("loaded", flush=True)
+sys.stdin.readline()
+config = parse_config("bert2dnn", {"field_count": 1, "head": {"widths": [16]}})
+student = make_student("bert2dnn", config, corpus_of(tuple_set, data.tuples))
+settings = TrainingSettings(pairs=6400, batch_size=64)
+fit(student, token_sources(student, tuple_set), data, DistillationLoss(hard_weight=1.0), settings, Path(sys.argv[2]))
+"""
+"""Says when ids and texts are in memory, as Arrow arrays, and then waits for a line."""
 
 
 def make(folder: Path, rows: int) -> None:
@@ -60,17 +85,40 @@ def make(folder: Path, rows: int) -> None:
     finish_scores(folder / "scores", manifest, receipts)
 
 
+def make_texts(folder: Path, rows: int) -> int:
+    """A tuple set of labelled rows of one text each, no text twice; returns the bytes of the texts as a list of strings."""
+    generator, space = np.random.default_rng(0), pa.scalar(" ", pa.large_string())
+    known = pa.array([f"word{number}" for number in range(20_000)], pa.large_string())
+    parts = []
+    for start in range(0, rows, 250_000):
+        words = np.minimum(generator.zipf(1.2, 250_000 * 12), len(known)) - 1
+        lists = pa.LargeListArray.from_arrays(np.arange(250_001) * 12, known.take(pa.array(words)))
+        numbers = pa.array(np.arange(start, start + 250_000)).cast(pa.large_string())
+        parts.append(pc.binary_join_element_wise(pc.binary_join(lists, space), numbers, space))
+    texts = pa.concat_arrays(parts)
+    ids = pa.array(np.arange(rows)).cast(pa.large_string())
+    tuples = pa.table({
+        "text": ids, "label": pa.array(np.arange(rows) % 2.0), "weight": pa.nulls(rows, pa.float64()), "group": ids,
+        "split": pa.array(["train"]).take(pa.array(np.zeros(rows, np.int8))),
+    })  # fmt: skip
+    TupleSet((Field("text", "text"),), Labels("binary"), {"text": Collection(ids, texts)}, tuples).save(folder)
+    return int(pc.sum(pc.binary_length(texts)).as_py()) + rows * (sys.getsizeof("") + 8)
+
+
+def anonymous_bytes(process: subprocess.Popen[str]) -> int:
+    """What a process holds that the system cannot drop and read again; 0 once it has ended."""
+    try:
+        status = Path(f"/proc/{process.pid}/status").read_text()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("RssAnon:"))
+
+
 def peak_of(process: subprocess.Popen[str]) -> int:
-    """Most anonymous bytes that a process held: what the system cannot drop and read again."""
+    """Most anonymous bytes that a process held."""
     peak = 0
     while process.poll() is None:
-        try:
-            status = Path(f"/proc/{process.pid}/status").read_text()
-        except OSError:
-            break
-        for line in status.splitlines():
-            if line.startswith("RssAnon:"):
-                peak = max(peak, int(line.split()[1]) << 10)
+        peak = max(peak, anonymous_bytes(process))
         time.sleep(0.02)
     return peak
 
@@ -99,6 +147,32 @@ def test_memory_does_not_grow_with_the_rows(loss: str, cluster: int, sets: Path,
         "%s, clusters of %d: %s", loss, cluster, {rows: f"{peak / 2**20:.0f} MiB" for rows, peak in peaks.items()}
     )
     assert peaks[MANY] - peaks[FEW] < GROWTH_BYTES, peaks
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's account of a process")
+def test_memory_of_a_bert2dnn_does_not_grow_with_distinct_texts(tmp_path: Path) -> None:
+    """One text a row, as in the paper: beyond ids and texts as they are read, there is no room for the texts as strings."""
+    grown, strings = {}, {}
+    for rows in (FEW_TEXTS, MANY_TEXTS):
+        strings[rows] = make_texts(tmp_path / str(rows), rows)
+        with subprocess.Popen(
+            [sys.executable, "-c", DISTINCT_TEXTS, tmp_path / str(rows), tmp_path / f"work-{rows}"], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1", "TMPDIR": str(tmp_path)},
+        ) as process:  # fmt: skip
+            assert process.stdin is not None
+            assert process.stdout is not None
+            assert process.stdout.readline() == "loaded\n"
+            loaded = anonymous_bytes(process)
+            process.stdin.write("go on\n")
+            process.stdin.flush()
+            grown[rows] = peak_of(process) - loaded
+        assert process.returncode == 0
+    logger.info(
+        "distinct texts: %s, of which lists would have %s",
+        *({rows: f"{size / 2**20:.0f} MiB" for rows, size in sizes.items()} for sizes in (grown, strings)),
+    )
+    assert strings[MANY_TEXTS] - strings[FEW_TEXTS] > 2 * GROWTH_BYTES
+    assert grown[MANY_TEXTS] - grown[FEW_TEXTS] < GROWTH_BYTES, grown
 
 
 @pytest.fixture(scope="module")

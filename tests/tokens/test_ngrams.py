@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 from pairstill.errors import ArtefactError, InputError
 from pairstill.tokens.ngram_text import NGramSettings, ngrams
 from pairstill.tokens.ngrams import NGramTokenizer
+from pairstill.tokens.texts import ArrowTexts
 
 SETTINGS = [
     NGramSettings(),
@@ -56,11 +60,71 @@ def test_the_vocabulary_is_the_most_frequent_and_then_by_text(texts: list[str], 
         counts = Counter(one for text in texts for one in ngrams(text, settings))
         order = sorted((one for one in counts if counts[one] >= least), key=lambda one: (-counts[one], one))
         if not order:
-            with pytest.raises(InputError, match="vocabulary of n-grams is empty"):
+            with pytest.raises(InputError, match=f"no n-gram occurs {least} times in {len(texts)} texts"):
                 NGramTokenizer.learn(texts, settings, size=size, minimum_count=least)
             continue
         found = NGramTokenizer.learn(iter(texts), settings, size=size, minimum_count=least)
         assert list(found.vocabulary or ()) == order[:size]
+
+
+@pytest.mark.parametrize("buckets", [2, 32, 1 << 24])
+@pytest.mark.parametrize("skew", [1.3, 4.0])
+def test_the_vocabulary_does_not_depend_on_how_it_is_counted(
+    buckets: int, skew: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Buckets that many n-grams share, and a first guess at the lowest count that is too high, change nothing."""
+    random = np.random.default_rng(buckets)
+    texts = [" ".join(f"w{one}" for one in random.zipf(skew, random.integers(0, 12)) % 5000) for _ in range(900)]
+    counts = Counter(one for text in texts for one in ngrams(text, NGramSettings(), 8))
+    order = sorted(counts, key=lambda one: (-counts[one], one))
+    monkeypatch.setattr("pairstill.tokens.ngrams.MOST_BUCKETS", buckets)
+    monkeypatch.setattr("pairstill.tokens.ngrams.TEXTS_COUNTED", 50)
+    for size, least in itertools.product((1, 7, 100, 800, 10**6), (1, 2, 5)):
+        found = NGramTokenizer.learn(iter(texts), NGramSettings(), size=size, minimum_count=least, most_words=8)
+        assert list(found.vocabulary or ()) == [one for one in order if counts[one] >= least][:size]
+
+
+def test_a_vocabulary_is_refused_where_no_ngram_is_frequent_enough() -> None:
+    with pytest.raises(InputError, match="no n-gram occurs 3 times in 2 texts") as refused:
+        NGramTokenizer.learn(["a b", "a c"], NGramSettings(), size=9, minimum_count=3)
+    assert "encoder.minimum_count" in str(refused.value)
+    with pytest.raises(InputError, match="no n-gram occurs 1 times in 0 texts"):
+        NGramTokenizer.learn([], NGramSettings(), size=9)
+    with pytest.raises(InputError, match="the vocabulary of n-grams is empty"):
+        NGramTokenizer(NGramSettings(), [])
+
+
+def test_buckets_are_made_without_reading_a_text() -> None:
+    def texts() -> Iterator[str]:
+        raise AssertionError
+        yield ""
+
+    assert len(NGramTokenizer.learn(texts(), NGramSettings(hash_buckets=5), size=9)) == 5
+
+
+@hypothesis_settings(deadline=None)
+@given(texts=st.lists(TEXTS, max_size=8), start=st.integers(0, 3), wide=st.booleans())
+def test_ids_of_an_arrow_array_are_those_of_its_strings(texts: list[str], start: int, wide: bool) -> None:
+    column = pa.array(texts, pa.large_string() if wide else pa.string())[start:]
+    for settings in (NGramSettings(hash_buckets=1000), NGramSettings(split_punctuation=True, hash_buckets=1000)):
+        tokenizer = NGramTokenizer(settings)
+        found, expected = tokenizer.encode(ArrowTexts(column)), tokenizer.encode(texts[start:])
+        np.testing.assert_array_equal(found.ids, expected.ids)
+        np.testing.assert_array_equal(found.offsets, expected.offsets)
+
+
+def test_ids_on_disk_are_those_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    texts = [f"w{number} w{number % 7} w{number % 3}" for number in range(500)]
+    tokenizer = NGramTokenizer.learn(texts, NGramSettings(), size=400)
+    expected = tokenizer.encode(texts)
+    monkeypatch.setattr("pairstill.scratch.IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("pairstill.tokens.ngrams.TEXTS_PER_TASK", 30)
+    for threads in (1, 3):
+        found = tokenizer.encode(texts, threads=threads)
+        np.testing.assert_array_equal(found.ids, expected.ids)
+        np.testing.assert_array_equal(found.offsets, expected.offsets)
+        assert not found.ids.flags.owndata
+    assert (found.ids.dtype, found.offsets.dtype) == (expected.ids.dtype, expected.offsets.dtype)
 
 
 def test_counting_and_encoding_in_pieces_is_that_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +133,7 @@ def test_counting_and_encoding_in_pieces_is_that_of_the_whole(monkeypatch: pytes
     whole = NGramTokenizer.learn(texts, NGramSettings(), size=80)
     expected = whole.encode(texts)
     monkeypatch.setattr("pairstill.tokens.ngrams.TEXTS_PER_TASK", 7)
+    monkeypatch.setattr("pairstill.tokens.ngrams.TEXTS_COUNTED", 7)
     monkeypatch.setattr("pairstill.tokens.ngrams.usable_cores", lambda: 3)
     pieces = NGramTokenizer.learn(texts, NGramSettings(), size=80)
     assert pieces.vocabulary == whole.vocabulary

@@ -80,6 +80,22 @@ def extract(data: Any, offsets: Any, classes: Any, bigrams: bool, most: int, key
 
 
 @numba.njit(**OPTIONS)
+def add_to_sums(keys: Any, shift: int, sums: Any) -> None:
+    """Count keys by their first bits.
+
+    Args:
+        keys: Any number of them.
+        shift: How many bits of a key are not among the first.
+        sums: `(2 ** (64 - shift),)` uint32, to which 1 is added for every key that begins with the bits of the place; it stops at
+            the largest number.
+    """
+    for key in keys:
+        place = key >> np.uint64(shift)
+        if sums[place] != np.uint32(0xFFFFFFFF):
+            sums[place] += np.uint32(1)
+
+
+@numba.njit(**OPTIONS)
 def fill_table(keys: Any, table: Any, ids: Any) -> int:
     """Put keys into a hash table with linear probing; a key's id is its position.
 
@@ -100,6 +116,49 @@ def fill_table(keys: Any, table: Any, ids: Any) -> int:
             place = (place + np.uint64(1)) & mask
         table[place], ids[place] = keys[position], position
     return -1
+
+
+@numba.njit(**OPTIONS)
+def count(
+    keys: Any, counts: Any, before: int, sums: Any, shift: int, least: int, table: Any, ids: Any, entries: int,
+    known: Any, times: Any, first: Any,
+) -> int:  # fmt: skip
+    """Count keys one by one, of those alone whose sum reaches `least`.
+
+    Args:
+        keys: Of all texts, one after another.
+        counts: `(texts,)` keys of each text.
+        before: Texts before these.
+        sums: From `add_to_sums`.
+        shift: As there.
+        least: See above.
+        table: From `fill_table`, with room for all keys; new ones are put in.
+        ids: From `fill_table`.
+        entries: How many keys the table has.
+        known: Written: keys by id.
+        times: Added to: by id.
+        first: Written: `(keys, 2)` by id, the text in which a key is first, and its place there.
+
+    Returns:
+        How many keys the table has now.
+    """
+    mask = np.uint64(table.shape[0] - 1)
+    read = 0
+    for text in range(counts.shape[0]):
+        for number in range(counts[text]):
+            key = keys[read + number]
+            if sums[key >> np.uint64(shift)] < least:
+                continue
+            place = key & mask
+            while table[place] != key and table[place] != np.uint64(0):
+                place = (place + np.uint64(1)) & mask
+            if table[place] != key:
+                table[place], ids[place], known[entries] = key, entries, key
+                first[entries, 0], first[entries, 1] = before + text, number
+                entries += 1
+            times[ids[place]] += 1
+        read += counts[text]
+    return entries
 
 
 @numba.njit(**OPTIONS)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
-from pairstill.scratch import scratch_array
+from pairstill import scratch
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,20 @@ class RaggedTokens:
         return cls(ids, offsets)
 
     @classmethod
-    def concatenate(cls, parts: Sequence[RaggedTokens]) -> RaggedTokens:
-        """The texts of all parts, in their order; on disk where they are many (`scratch`)."""
-        ids = scratch_array((sum(len(one.ids) for one in parts),), np.int32)
-        offsets = scratch_array((sum(map(len, parts)) + 1,), np.int64)
-        offsets[0] = text = token = 0
+    def concatenate(cls, parts: Iterable[RaggedTokens]) -> RaggedTokens:
+        """The texts of all parts, in their order; on disk where they are many (`scratch`).
+
+        Args:
+            parts: Taken one after another and then let go, so they may be made meanwhile and never be in memory together.
+        """
+        ids, offsets = _Joined(np.int32), _Joined(np.int64)
+        offsets.add(np.zeros(1, np.int64))
+        tokens = 0
         for one in parts:
-            ids[token : token + len(one.ids)] = one.ids
-            offsets[text + 1 : text + len(one) + 1] = token + one.offsets[1:]
-            text, token = text + len(one), token + len(one.ids)
-        return cls(ids, offsets)
+            ids.add(one.ids)
+            offsets.add(tokens + one.offsets[1:])
+            tokens += len(one.ids)
+        return cls(ids.array(), offsets.array())
 
     def __len__(self) -> int:
         """Number of texts."""
@@ -66,6 +70,33 @@ class RaggedTokens:
         out = np.full((len(starts), width), padding, dtype=np.int64)
         out[valid] = self.ids[(starts[:, None] + columns)[valid]]
         return out, lengths
+
+
+class _Joined:
+    """Arrays that come one after another, as one; of many, all but the last ones are on disk already."""
+
+    def __init__(self, dtype: Any) -> None:
+        self.dtype = dtype
+        self.moved: list[np.ndarray] = []
+        self.held: list[np.ndarray] = []
+        self.bytes = 0
+
+    def add(self, part: np.ndarray) -> None:
+        self.held.append(part)
+        self.bytes += part.nbytes
+        if self.bytes > scratch.IN_MEMORY_BYTES:
+            self.moved.append(self._copied(self.held))
+            self.held, self.bytes = [], 0
+
+    def array(self) -> np.ndarray:
+        return self._copied([*self.moved, *self.held])
+
+    def _copied(self, arrays: Sequence[np.ndarray]) -> np.ndarray:
+        out, start = scratch.scratch_array((sum(map(len, arrays)),), self.dtype), 0
+        for one in arrays:
+            out[start : start + len(one)] = one
+            start += len(one)
+        return out
 
 
 @dataclass(frozen=True)

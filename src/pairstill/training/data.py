@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import Tensor
 
 from pairstill.errors import InputError
 from pairstill.losses import Loss, ScoreKind, Targets
 from pairstill.scratch import pieces, positions, scratch_array, take
+from pairstill.tokens.texts import TEXTS_AT_ONCE
 from pairstill.tuples import Tuples, TupleSet
 
 
@@ -104,13 +106,35 @@ class TrainingData:
         return replace(self, tuples=self.tuples.take(kept), teacher_logits=logits)
 
 
-def corpus_of(tuple_set: TupleSet, tuples: Tuples) -> list[list[Any]]:
+@dataclass(frozen=True)
+class FieldItems:
+    """Distinct items of a field that tuples name, read whenever they are gone through; of texts, a few thousand are strings at a time.
+
+    Attributes:
+        tuple_set: Where the items are.
+        tuples: Rows that name them.
+        field: Position of the field.
+    """
+
+    tuple_set: TupleSet
+    tuples: Tuples
+    field: int
+
+    def __iter__(self) -> Iterator[Any]:
+        """The items, in the order of the collection."""
+        collection = self.tuple_set.collection_of(self.field)
+        items = items_of([self.tuples.index], [self.field], len(collection))
+        if collection.kind != "text":
+            values = collection.values
+            yield from (values[item] for item in items)
+            return
+        for start in range(0, len(items), TEXTS_AT_ONCE):
+            yield from collection.texts.take(pa.array(items[start : start + TEXTS_AT_ONCE])).to_pylist()
+
+
+def corpus_of(tuple_set: TupleSet, tuples: Tuples) -> list[FieldItems]:
     """Distinct items of each field that the tuples name, for students that learn a vocabulary or the scale of numbers."""
-    corpus = []
-    for field in range(len(tuple_set.fields)):
-        texts = tuple_set.values(field)
-        corpus.append([texts[item] for item in items_of([tuples.index], [field], len(texts))])
-    return corpus
+    return [FieldItems(tuple_set, tuples, field) for field in range(len(tuple_set.fields))]
 
 
 def items_of(parts: Sequence[np.ndarray], fields: Sequence[int], count: int) -> np.ndarray:
@@ -126,7 +150,7 @@ def items_of(parts: Sequence[np.ndarray], fields: Sequence[int], count: int) -> 
         for piece in pieces(len(part)):
             for field in fields:
                 named[part[piece, field]] = True
-    return np.flatnonzero(named)
+    return positions(count, lambda piece: named[piece])
 
 
 def _check_contrasts(data: TrainingData, loss: Loss) -> None:

@@ -14,6 +14,7 @@ from pairstill.store import RepresentationStore
 from pairstill.students import Student
 from pairstill.tokens.inputs import Inputs
 from pairstill.tokens.ragged import bucket_budget, length_batches
+from pairstill.tokens.texts import ArrowTexts
 from pairstill.tuples import TupleSet
 
 
@@ -36,9 +37,9 @@ class TokenSource:
 
     def outputs(self, student: Student, field: int, items: np.ndarray) -> Representation[Tensor]:
         """Encode these items."""
-        lengths = self.tokens.lengths[items]
         if not student.encoder_modules():
             return self._encode(student, field, items)
+        lengths = self.tokens.lengths[items]
         batches = length_batches(lengths, bucket_budget(lengths), len(items))
         parts = [self._encode(student, field, items[rows]) for rows in batches]
         width = max(part.vectors.shape[1] for part in parts)
@@ -94,5 +95,10 @@ class TupleScorer(nn.Module):
 
 
 def token_sources(student: Student, tuple_set: TupleSet) -> list[TokenSource]:
-    """A source a field that runs the encoder; every text is tokenised once."""
-    return [TokenSource(student.tokenize(field, tuple_set.values(field))) for field in range(student.field_count)]
+    """A source a field that runs the encoder; every text is tokenised once, from the collection's Arrow array."""
+    sources = []
+    for field in range(student.field_count):
+        collection = tuple_set.collection_of(field)
+        items = ArrowTexts(collection.texts) if collection.kind == "text" else tuple_set.values(field)
+        sources.append(TokenSource(student.tokenize(field, items)))
+    return sources
