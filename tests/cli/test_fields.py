@@ -280,7 +280,7 @@ def painter(colors: Path, base: Path, image_base: Path) -> Path:
     out = colors / "painter"
     said(
         "distill", "--student", "de-cos", "--tuples", colors / "set", "--out", out, "--base", base, "--set", f"inputs.image.base={image_base}",
-        "--hard-weight", 1, "--max-length", 16, "--pairs", 2048, "--stage1-pairs", 4096, "--learning-rate", 1e-3, "--new-learning-rate", 3e-3,
+        "--hard-weight", 1, "--max-length", 16, "--pairs", 4096, "--stage1-pairs", 4096, "--learning-rate", 1e-3, "--new-learning-rate", 3e-3,
         "--stage1-learning-rate", 3e-3, "--threads", 1, "--looks", 4,
     )  # fmt: skip
     return out
