@@ -33,7 +33,7 @@ def combine(
     ] = None,
 ) -> None:
     """Make one teacher of several, from the scores that they left."""
-    from pairstill.cli.flags import refuse_flags
+    from pairstill.cli.flags import pairs_of, refuse_flags
     from pairstill.cli.progress import progress_bar
     from pairstill.files import refuse_other_artefact
     from pairstill.teachers.combine import combine_scores
@@ -50,10 +50,8 @@ def combine(
     wanted: Any = how
     slices: dict[str, list[str]] = {}
     for one in fit_slice or ():
-        name, equals, value = one.partition("=")
-        if not (name and equals):
-            raise InputError(f"--fit-slice {one!r} cannot be read", expected="--fit-slice SLICE=VALUE")
-        slices.setdefault(name, []).append(value)
+        for name, value in pairs_of([one], "--fit-slice").items():
+            slices.setdefault(name, []).append(value)
     with progress_bar("Combining", "rows") as progress:
         made = combine_scores(
             parts,
