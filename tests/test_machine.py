@@ -126,6 +126,23 @@ def test_the_heap_grows_on_huge_pages() -> None:
     assert done.stdout.strip() == "False"
 
 
+@pytest.mark.skipif(sys.platform != "linux" or platform.libc_ver()[0] != "glibc", reason="Linux with glibc alone")
+def test_freed_memory_is_given_back_where_it_is_much() -> None:
+    code = (
+        "from pairstill.machine import give_back_freed_memory, keep_freed_memory\n"
+        "assert keep_freed_memory()\n"
+        "blocks = [bytearray(b'1') * 2**20 for _ in range(200)]\n"
+        "print(give_back_freed_memory(2**26))\n"
+        "last, blocks = blocks[-1], None\n"
+        "print(give_back_freed_memory(2**26), give_back_freed_memory(2**28))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    in_use, gap, little = map(int, done.stdout.split())
+    assert in_use == 0
+    assert gap > 150 * 2**20
+    assert little == 0
+
+
 def test_threads_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch")
     before = torch.get_num_threads()

@@ -9,7 +9,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pairstill.errors import InputError
 
@@ -149,6 +149,38 @@ def use_huge_pages(size_bytes: int = 3 * 2**30) -> bool:
     advised: bool = library.madvise(start, (block + size_bytes - start) // huge_page * huge_page, madv_hugepage) == 0
     library.free(block)
     return advised
+
+
+def give_back_freed_memory(most_bytes: int | None = None) -> int:
+    """Give the system what glibc's heap holds without using it, where that is much; `keep_freed_memory` keeps it else.
+
+    Blocks of many sizes leave gaps that fit nothing: after some hundred steps of a training the heap is several times what a
+    step needs. The next step pays for some pages again, so once a minute is often enough.
+
+    Args:
+        most_bytes: What may be kept; None means an eighth of the memory that this process may use.
+
+    Returns:
+        Bytes that were given back; 0 where there was less than that, and on other C libraries.
+    """
+    import ctypes
+
+    class Info(ctypes.Structure):
+        # glibc's struct mallinfo2: ten numbers, of which the ninth counts the free bytes.
+        _fields_: ClassVar = [("other", 8 * ctypes.c_size_t), ("free", ctypes.c_size_t), ("top", ctypes.c_size_t)]
+
+    if most_bytes is None:
+        most_bytes = (memory_limit_bytes() or 2**35) // 8
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        library.mallinfo2.restype, library.malloc_trim.argtypes = Info, [ctypes.c_size_t]
+    except (OSError, AttributeError):
+        return 0
+    if library.mallinfo2().free <= most_bytes:
+        return 0
+    before = memory_use().get("anonymous", 0)
+    library.malloc_trim(0)
+    return max(0, before - memory_use().get("anonymous", 0))
 
 
 def set_threads(threads: int | None = None) -> int:

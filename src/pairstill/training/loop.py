@@ -25,6 +25,7 @@ from pairstill.students.persistence import write_weights
 from pairstill.training.batches import Batches
 from pairstill.training.checkpoint import Checkpoint
 from pairstill.training.data import TrainingData
+from pairstill.training.freed_memory import FreedMemory
 from pairstill.training.identity import check_identity
 from pairstill.training.row_updates import RowAdam, RowGradients, clip_gradients, row_tables
 from pairstill.training.schedule import warmup_and_decay
@@ -150,6 +151,7 @@ def _fit(
         "step": 0, "best": None, "best_step": 0, "since": 0, "seconds": 0.0, "texts": 0, "history": [], "losses": [], "before": None,
     }  # fmt: skip
     began, saved = time.perf_counter() - state["seconds"], time.perf_counter()
+    freed_memory = FreedMemory()
     if saved_state is None and validation is not None and look_first:
         _look(state, validation, looker, settings, folder, began, main, accelerator)
         state["before"], state["since"] = state["best"], 0
@@ -175,12 +177,15 @@ def _fit(
             with precision_context(settings.precision, student.device.type):
                 logits = stepper(batch.index)
             value = loss(logits, batch.targets, batch.whole) * batch.share
-            if not math.isfinite(float(value.detach())):
+            number = float(value.detach())
+            if not math.isfinite(number):
                 raise InputError(
-                    f"the loss is {float(value.detach())} after {step * settings.batch_size:,} tuples: the training diverges",
+                    f"the loss is {number} after {step * settings.batch_size:,} tuples: the training diverges",
                     fix="Lower the learning rates",
                 )
             torch.autograd.backward(value)
+        # Else what the layers kept of this step would be in memory beside the next one's.
+        del logits, value
         if settings.clip is not None:
             clip_gradients(trained, settings.clip)
         if average is not None:
@@ -192,7 +197,7 @@ def _fit(
         if average is not None:
             average.update(step + 1)
         state["texts"] += batch.texts * batch.rows
-        state["losses"].append(float(value.detach()))
+        state["losses"].append(number)
         if accelerator is not None and accelerator.trackers and (step + 1) % settings.log_every == 0:
             recent = float(np.mean(state["losses"][-settings.log_every :]))
             accelerator.log({f"{folder.name}/loss": recent}, step=(step + 1) * settings.batch_size)
@@ -204,6 +209,7 @@ def _fit(
                 for module in student.encoder_modules():
                     module.eval()
         state["seconds"] = time.perf_counter() - began
+        freed_memory.look()
         if main and time.perf_counter() - saved > settings.checkpoint_every_s:
             checkpoint.save(student, optimizers, average, state)
             saved = time.perf_counter()

@@ -23,6 +23,7 @@ from pairstill.errors import ArtefactError, InputError
 from pairstill.files import locked_folder, read_json, write_json, write_text
 from pairstill.students.persistence import write_weights
 from pairstill.training.checkpoint import Checkpoint
+from pairstill.training.freed_memory import FreedMemory
 from pairstill.training.identity import check_identity
 from pairstill.training.schedule import warmup_and_decay
 from pairstill.training.settings import TrainingSettings
@@ -124,27 +125,32 @@ def _fit_steps(
     steps = settings.steps
     every = max(1, (settings.evaluate_every or max(settings.pairs // 10, 1)) // settings.batch_size)
     began, saved = time.perf_counter() - state["seconds"], time.perf_counter()
+    freed_memory = FreedMemory()
     while state["step"] < steps and not (settings.patience is not None and state["since"] >= settings.patience):
         step = state["step"]
         for group in optimizer.param_groups:
             group["lr"] = settings.learning_rate * warmup_and_decay(step, steps, settings.warmup)
         with tokens.collected():
             value = objective.loss(step)
-            if not math.isfinite(float(value.detach())):
+            number = float(value.detach())
+            if not math.isfinite(number):
                 raise InputError(
-                    f"the loss is {float(value.detach())} after {step * settings.batch_size:,} sequences: the training diverges",
+                    f"the loss is {number} after {step * settings.batch_size:,} sequences: the training diverges",
                     fix="Lower the learning rate",
                 )
             torch.autograd.backward(value)
+        # Else what the layers kept of this step would be in memory beside the next one's.
+        del value
         if settings.clip is not None:
             nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         state["step"] = step + 1
-        state["losses"].append(float(value.detach()))
+        state["losses"].append(number)
         if state["step"] % every == 0 or state["step"] == steps:
             _look(objective, state, settings, folder, began)
         state["seconds"] = time.perf_counter() - began
+        freed_memory.look()
         if time.perf_counter() - saved > settings.checkpoint_every_s:
             checkpoint.save(model, [optimizer], None, state)
             saved = time.perf_counter()
