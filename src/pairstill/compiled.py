@@ -16,6 +16,18 @@ OPTIONS: dict[str, Any] = {"nogil": True, "cache": True, "error_model": "numpy"}
 FAST = {"reassoc", "contract", "nsz", "arcp"}
 
 
+def share_threads() -> int:
+    """Have the compiled loops that this thread calls run on as many threads as PyTorch uses; returns the number."""
+    import torch
+
+    said = torch.get_num_threads()
+    threads: int = min(said, numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    numba.set_num_threads(threads)
+    # The first call starts Numba's threads; where both use one OpenMP library, that gives PyTorch all cores.
+    torch.set_num_threads(said)
+    return threads
+
+
 def widen(row: np.ndarray, out: np.ndarray, bits: np.ndarray) -> None:
     """Copy a row of float32, or of bfloat16 bits, into float32; `bits` is `out` seen as uint32."""
     raise NotImplementedError("compiled code alone calls this")

@@ -38,7 +38,8 @@ def bag(rows: int = 20, dim: int = 3) -> BagTable:
 
 
 def backward(module: BagTable, ids: list[int], seed: int) -> None:
-    outputs = module(torch.tensor(ids), torch.tensor([0, 1]))
+    # Two bags, of one row and of the others.
+    outputs = module(torch.tensor([ids[:1] * (len(ids) - 1), ids[1:]]), torch.tensor([1, len(ids) - 1]))
     (outputs * torch.randn(outputs.shape, generator=torch.Generator().manual_seed(seed))).sum().backward()
 
 
@@ -82,7 +83,7 @@ def test_tiny_gradients_move_rows_as_far_as_large_ones() -> None:
         rows = RowGradients(row_tables(module))
         before = module.weight.detach().clone()
         with rows.collected():
-            (module(torch.tensor([3, 5]), torch.tensor([0])) * size).sum().backward()
+            (module(torch.tensor([[3, 5]]), torch.tensor([2])) * size).sum().backward()
         RowAdam([{"params": rows.tables, "lr": 0.01}], (0.9, 0.999)).step()
         moved.append(module.weight.detach() - before)
     torch.testing.assert_close(moved[1], moved[0], rtol=1e-2, atol=1e-5)
@@ -234,9 +235,9 @@ def test_a_pass_that_fails_leaves_no_gradient_and_ends_the_collecting() -> None:
     def fails() -> None:
         with RowGradients(row_tables(module)).collected():
             backward(module, BATCHES[0], 0)
-            backward(module, [1000], 0)
+            backward(module, [3, 1000], 0)
 
-    with pytest.raises(RuntimeError, match="1000"):
+    with pytest.raises(IndexError, match="row 1000 of a table of 20"):
         fails()
     assert module.weight.grad is None
     assert module.collected is None

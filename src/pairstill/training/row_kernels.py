@@ -1,4 +1,7 @@
-"""Compiled loops over the few rows of a large table that a step reads."""
+"""Compiled loops over the few rows of a large table that a step reads, on as many threads as Numba was told.
+
+Each row is one thread's, so the numbers do not depend on how many there are.
+"""
 
 from __future__ import annotations
 
@@ -13,47 +16,55 @@ _FAST = {"contract", "nsz"}
 
 
 @numba.njit(**OPTIONS)
-def distinct(ids: Any, slots: Any, out: Any) -> int:
-    """The distinct ids, in the order that they are met; each one's place in that order is left in `slots`.
+def distinct(ids: Any, lengths: Any, slots: Any, out: Any, count: int) -> int:
+    """Add the distinct ids to those that were found before, in the order that they are met; `slots` knows where each is.
 
     Args:
-        ids: `(entries,)`.
-        slots: `(rows of the table,)` -1 everywhere.
-        out: Written: at most `(entries,)`.
+        ids: `(bags, longest)`.
+        lengths: `(bags,)` entries of each.
+        slots: `(rows of the table,)` -1 where a row was not met; changed.
+        out: `(at least the entries of all calls,)`, of which the first `count` are filled.
+        count: How many were found before.
 
     Returns:
-        How many there are.
+        How many there are now.
     """
-    count = 0
-    for one in ids:
-        if slots[one] < 0:
-            slots[one] = count
-            out[count] = one
-            count += 1
+    for bag in range(ids.shape[0]):
+        for entry in range(lengths[bag]):
+            one = ids[bag, entry]
+            if slots[one] < 0:
+                slots[one] = count
+                out[count] = one
+                count += 1
     return count
 
 
-@numba.njit(fastmath=_FAST, **OPTIONS)
-def add_bags(ids: Any, starts: Any, gradients: Any, slots: Any, out: Any) -> None:
-    """out[slots[ids[i]]] += gradients[the bag of i], in order.
+@numba.njit(parallel=True, fastmath=_FAST, **OPTIONS)
+def add_bags(ids: Any, lengths: Any, gradients: Any, slots: Any, out: Any, parts: int) -> None:
+    """out[slots[ids[bag, i]]] += gradients[bag], in order.
 
     Args:
-        ids: `(entries,)`, bag after bag.
-        starts: `(bags,)` first entry of each.
-        gradients: `(bags, dim)`.
+        ids: `(bags, longest)`.
+        lengths: `(bags,)` entries of each.
+        gradients: `(bags, dim)` float32.
         slots: `(rows of the table,)`.
-        out: `(distinct rows, dim)`, added to.
+        out: `(distinct rows, dim)` float32, added to.
+        parts: Into how many the rows of `out` are divided, each of which reads all ids and adds its own.
     """
-    dim, bags = gradients.shape[1], len(starts)
-    for bag in range(bags):
-        gradient = gradients[bag]
-        for entry in range(starts[bag], starts[bag + 1] if bag + 1 < bags else len(ids)):
-            target = out[slots[ids[entry]]]
-            for place in range(dim):
-                target[place] += gradient[place]
+    dim, rows = gradients.shape[1], out.shape[0]
+    for part in numba.prange(parts):
+        low, high = rows * part // parts, rows * (part + 1) // parts
+        for bag in range(ids.shape[0]):
+            gradient = gradients[bag]
+            for entry in range(lengths[bag]):
+                slot = slots[ids[bag, entry]]
+                if low <= slot < high:
+                    target = out[slot]
+                    for place in range(dim):
+                        target[place] += gradient[place]
 
 
-@numba.njit(fastmath=_FAST, **OPTIONS)
+@numba.njit(parallel=True, fastmath=_FAST, **OPTIONS)
 def adam(
     ids: Any, gradients: Any, table: Any, means: Any, squares: Any, step: float, beta_1: float, beta_2: float,
     epsilon: float,
@@ -63,7 +74,7 @@ def adam(
     rate, small = np.float32(step), np.float32(epsilon)
     keep_1, keep_2 = np.float32(beta_1), np.float32(beta_2)
     add_1, add_2 = np.float32(1 - beta_1), np.float32(1 - beta_2)
-    for entry in range(ids.shape[0]):
+    for entry in numba.prange(ids.shape[0]):
         row = ids[entry]
         gradient, weight, mean, square = gradients[entry], table[row], means[row], squares[row]
         for place in range(dim):
@@ -74,7 +85,7 @@ def adam(
             weight[place] -= rate * first / (np.sqrt(second) + small)
 
 
-@numba.njit(fastmath=_FAST, **OPTIONS)
+@numba.njit(parallel=True, fastmath=_FAST, **OPTIONS)
 def approach(ids: Any, table: Any, means: Any, logs: Any, now: float) -> None:
     """Bring the running means of rows up to date, the table's rows having stood still since.
 
@@ -86,7 +97,8 @@ def approach(ids: Any, table: Any, means: Any, logs: Any, now: float) -> None:
         now: The same sum up to the present.
     """
     dim = table.shape[1]
-    for row in ids:
+    for entry in numba.prange(ids.shape[0]):
+        row = ids[entry]
         kept = np.float32(np.exp(now - logs[row]))
         logs[row] = now
         weight, mean = table[row], means[row]

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pairstill.compiled import share_threads
 from pairstill.errors import InputError
 from pairstill.students.encoders.bag import BagGradient, BagTable
 from pairstill.training import row_kernels as kernels
@@ -50,13 +51,14 @@ class RowGradients:
     @contextlib.contextmanager
     def collected(self) -> Iterator[None]:
         """Around forward and backward pass; afterwards the tables that were read have gradients (earlier ones are replaced)."""
+        threads = share_threads()
         for one in self._modules:
             one.collected = []
         try:
             yield
             for one, slots in zip(self._modules, self._slots, strict=True):
                 if one.collected:
-                    one.weight.grad = _merged(one.weight, one.collected, slots)
+                    one.weight.grad = _merged(one.weight, one.collected, slots, threads)
         finally:
             for one in self._modules:
                 one.collected = None
@@ -108,26 +110,23 @@ def rows_of(table: nn.Parameter) -> np.ndarray:
 
 def clip_gradients(parameters: Sequence[nn.Parameter], largest: float) -> None:
     """Scale all gradients together so that their norm is at most `largest`; those of tables must be merged."""
-    nn.utils.clip_grad_norm_(
-        [_holder(one.grad) if one.grad is not None and one.grad.is_sparse else one for one in parameters], largest
-    )
+    gradients = [one.grad._values() if one.grad.is_sparse else one.grad for one in parameters if one.grad is not None]
+    norm = float(nn.utils.get_total_norm(gradients))
+    # Mostly there is nothing to scale, and a pass over all gradients is saved.
+    if norm > largest:
+        torch._foreach_mul_(gradients, largest / (norm + 1e-6))
 
 
-def _holder(gradient: Tensor) -> nn.Parameter:
-    """A parameter whose dense gradient is the memory of a sparse one's values."""
-    holder = nn.Parameter(gradient._values(), requires_grad=False)
-    holder.grad = gradient._values()
-    return holder
-
-
-def _merged(table: Tensor, collected: Sequence[BagGradient], slots: np.ndarray) -> Tensor:
-    ids = torch.cat([one.ids for one in collected]).numpy()
-    found = np.empty(len(ids), dtype=np.int64)
-    rows = np.sort(found[: kernels.distinct(ids, slots, found)])
-    slots[rows] = np.arange(len(rows), dtype=np.int32)
-    sums = np.zeros((len(rows), table.shape[1]), dtype=np.float32)
+def _merged(table: Tensor, collected: Sequence[BagGradient], slots: np.ndarray, threads: int) -> Tensor:
+    found, count = np.empty(sum(int(one.lengths.sum()) for one in collected), dtype=np.int64), 0
     for one in collected:
-        kernels.add_bags(one.ids.numpy(), one.starts.numpy(), one.gradient.float().numpy(), slots, sums)
+        count = kernels.distinct(one.ids.numpy(), one.lengths.numpy(), slots, found, count)
+    rows = np.sort(found[:count])
+    slots[rows] = np.arange(count, dtype=np.int32)
+    sums = np.zeros((count, table.shape[1]), dtype=np.float32)
+    for one in collected:
+        gradient = one.gradient.float().numpy()
+        kernels.add_bags(one.ids.numpy(), one.lengths.numpy(), gradient, slots, sums, threads)
     slots[rows] = -1
     return torch.sparse_coo_tensor(
         torch.from_numpy(rows)[None], torch.from_numpy(sums), table.shape, is_coalesced=True, check_invariants=False

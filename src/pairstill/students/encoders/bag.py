@@ -43,13 +43,13 @@ class BagGradient:
     """What the gradients of a table's rows are made from.
 
     Attributes:
-        ids: `(entries,)` rows that were read, bag after bag.
-        starts: `(bags,)` first entry of each.
+        ids: `(bags, longest)` int64 rows that were read, padded.
+        lengths: `(bags,)` int64 how many each bag reads.
         gradient: `(bags, dim)` with respect to the sums: that of every entry of the bag.
     """
 
     ids: Tensor
-    starts: Tensor
+    lengths: Tensor
     gradient: Tensor
 
 
@@ -67,25 +67,32 @@ class BagTable(nn.EmbeddingBag):
         super().__init__(entries, dim, mode="sum", sparse=True)
         self.collected: list[BagGradient] | None = None
 
-    def forward(self, ids: Tensor, starts: Tensor) -> Tensor:  # type: ignore[override]
-        """Sums `(bags, dim)` of the rows `ids (entries,)`, of which each bag's begin at `starts (bags,)`."""
+    def forward(self, ids: Tensor, lengths: Tensor) -> Tensor:  # type: ignore[override]
+        """Sums `(bags, dim)` of the rows `ids (bags, longest)`, of which each bag reads the first `lengths (bags,)`."""
         if self.collected is None:
-            return super().forward(ids, starts)
-        sums: Tensor = _Sums.apply(self.weight, ids, starts, self.collected)  # type: ignore[no-untyped-call]
+            valid = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+            return super().forward(ids[valid], lengths.cumsum(0) - lengths)
+        sums: Tensor = _Sums.apply(self.weight, ids, lengths, self.collected)  # type: ignore[no-untyped-call]
         return sums
 
 
 class _Sums(Function):
     @staticmethod
-    def forward(ctx: Any, table: Tensor, ids: Tensor, starts: Tensor, collected: list[BagGradient]) -> Tensor:
-        ctx.save_for_backward(ids, starts)
+    def forward(ctx: Any, table: Tensor, ids: Tensor, lengths: Tensor, collected: list[BagGradient]) -> Tensor:
+        from pairstill.students.encoders.bag_kernels import sum_bags
+
+        if ids.numel() and int(ids.max()) >= len(table):
+            raise IndexError(f"a bag reads row {int(ids.max())} of a table of {len(table)}")
+        ctx.save_for_backward(ids, lengths)
         ctx.collected = collected
-        return nn.functional.embedding_bag(ids, table, starts, mode="sum")
+        sums = table.new_empty(len(ids), table.shape[1])
+        sum_bags(ids.numpy(), lengths.numpy(), table.numpy(), sums.numpy())
+        return sums
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, None, None, None]:
-        ids, starts = ctx.saved_tensors
-        ctx.collected.append(BagGradient(ids, starts, gradients[0]))
+        ids, lengths = ctx.saved_tensors
+        ctx.collected.append(BagGradient(ids, lengths, gradients[0]))
         return None, None, None, None
 
 
@@ -104,6 +111,5 @@ class BagEncoder(nn.Module):
 
     def forward(self, ids: Tensor, lengths: Tensor) -> Representation[Tensor]:
         """Of `(items, n-grams)` ids: vectors `(items, 1, dim)` are the sums, scalars `(items, 1)` the counts."""
-        valid = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
-        sums = self.table(ids[valid], lengths.cumsum(0) - lengths)
+        sums = self.table(ids, lengths)
         return Representation(sums[:, None], torch.ones_like(lengths), scalars=lengths[:, None].float())

@@ -1,7 +1,7 @@
 """What a layer needs beside products, compiled: tokens to padded heads and back, the softmax with its gradient, sums over tokens.
 
-One pass each where PyTorch makes several. Arrays are float32, or bfloat16 as uint16 bits; all functions release the
-interpreter's lock.
+One pass each where PyTorch makes several, on as many threads as Numba was told: each number is one thread's, so it does not
+depend on how many there are. Arrays are float32, or bfloat16 as uint16 bits; all functions release the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from pairstill.compiled import FAST, OPTIONS, narrow, softmax, widen
 
 
-@numba.njit(**OPTIONS)
+@numba.njit(parallel=True, **OPTIONS)
 def spread_heads(packed: Any, starts: Any, lengths: Any, out: Any) -> None:
     """Padded heads of packed tokens; zeros past each length.
 
@@ -25,8 +25,8 @@ def spread_heads(packed: Any, starts: Any, lengths: Any, out: Any) -> None:
         out: `(parts, texts, heads, width, dim)`, written.
     """
     parts, texts, heads, width, dim = out.shape
-    for part in range(parts):
-        for text in range(texts):
+    for text in numba.prange(texts):
+        for part in range(parts):
             for head in range(heads):
                 column = (part * heads + head) * dim
                 for token in range(lengths[text]):
@@ -39,12 +39,12 @@ def spread_heads(packed: Any, starts: Any, lengths: Any, out: Any) -> None:
                         target[place] = 0
 
 
-@numba.njit(**OPTIONS)
+@numba.njit(parallel=True, **OPTIONS)
 def pack_heads(padded: Any, starts: Any, lengths: Any, out: Any) -> None:
     """The reverse of `spread_heads`; tokens of no text are left as they are."""
     parts, texts, heads, _width, dim = padded.shape
-    for part in range(parts):
-        for text in range(texts):
+    for text in numba.prange(texts):
+        for part in range(parts):
             for head in range(heads):
                 column = (part * heads + head) * dim
                 for token in range(lengths[text]):
@@ -53,7 +53,7 @@ def pack_heads(padded: Any, starts: Any, lengths: Any, out: Any) -> None:
                         target[column + place] = row[place]
 
 
-@numba.njit(fastmath=FAST, **OPTIONS)
+@numba.njit(parallel=True, fastmath=FAST, **OPTIONS)
 def softmax_rows(scores: Any, lengths: Any, attended: Any, scale: float) -> None:
     """Attention weights in the place of scores: a softmax over the first keys of each text, zero elsewhere.
 
@@ -64,11 +64,11 @@ def softmax_rows(scores: Any, lengths: Any, attended: Any, scale: float) -> None
         scale: Factor on the scores.
     """
     texts, heads, width, _width = scores.shape
-    values = np.empty(width, np.float32)
-    bits = values.view(np.uint32)
     factor = np.float32(scale)
-    for text in range(texts):
+    for text in numba.prange(texts):
         keys = attended[text]
+        values = np.empty(width, np.float32)
+        bits = values.view(np.uint32)
         for head in range(heads):
             for query in range(width):
                 row = scores[text, head, query]
@@ -85,7 +85,7 @@ def softmax_rows(scores: Any, lengths: Any, attended: Any, scale: float) -> None
                         row[place] = 0
 
 
-@numba.njit(fastmath=FAST, **OPTIONS)
+@numba.njit(parallel=True, fastmath=FAST, **OPTIONS)
 def softmax_rows_backward(weights: Any, gradients: Any, lengths: Any, attended: Any, scale: float) -> None:
     """Gradients of the scores in the place of those of the weights; where the weights are zero by a mask, they must be, too.
 
@@ -97,11 +97,11 @@ def softmax_rows_backward(weights: Any, gradients: Any, lengths: Any, attended: 
         scale: As there.
     """
     texts, heads, width, _width = gradients.shape
-    values, slopes = np.empty(width, np.float32), np.empty(width, np.float32)
-    value_bits, slope_bits = values.view(np.uint32), slopes.view(np.uint32)
     factor = np.float32(scale)
-    for text in range(texts):
+    for text in numba.prange(texts):
         keys = attended[text]
+        values, slopes = np.empty(width, np.float32), np.empty(width, np.float32)
+        value_bits, slope_bits = values.view(np.uint32), slopes.view(np.uint32)
         for head in range(heads):
             for query in range(lengths[text]):
                 row = gradients[text, head, query]
@@ -117,13 +117,16 @@ def softmax_rows_backward(weights: Any, gradients: Any, lengths: Any, attended: 
                     row[place] = 0
 
 
-@numba.njit(fastmath=FAST, **OPTIONS)
-def add_columns(rows: Any, out: Any) -> None:
-    """Add all `rows (rows, dim)` to `out (dim,)`, float32."""
+@numba.njit(parallel=True, fastmath=FAST, **OPTIONS)
+def add_columns(rows: Any, out: Any, parts: int) -> None:
+    """Add all `rows (rows, dim)` to `out (dim,)`, float32, whose columns are divided into `parts`."""
     count, dim = rows.shape
-    values = np.empty(dim, np.float32)
-    bits = values.view(np.uint32)
-    for row in range(count):
-        widen(rows[row], values, bits)
-        for place in range(dim):
-            out[place] += values[place]
+    for part in numba.prange(parts):
+        low, high = dim * part // parts, dim * (part + 1) // parts
+        total = out[low:high]
+        values = np.empty(high - low, np.float32)
+        bits = values.view(np.uint32)
+        for row in range(count):
+            widen(rows[row, low:high], values, bits)
+            for place in range(high - low):
+                total[place] += values[place]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd import Function
 
+from pairstill.compiled import share_threads
 from pairstill.students.encoders import layer_kernels as kernels
 from pairstill.students.encoders.attention import ATTENTION, RECORDED
 from pairstill.students.encoders.dropout import Dropped
@@ -177,6 +178,7 @@ def _attend(
         Padded queries, keys and values `(3, texts, heads, width, dim / heads)`; weights `(texts * heads, width, width)`; the
         weights after dropout, with what was dropped; `(tokens, dim)`, zero for tokens of no text; and the scores.
     """
+    share_threads()
     tokens, dim = len(projected), projected.shape[1] // 3
     padded = projected.new_empty(3, len(packing.lengths), heads, packing.width, dim // heads)
     kernels.spread_heads(_array(projected), packing.starts, packing.lengths, _array(padded))
@@ -197,6 +199,7 @@ def _attend_backward(
     gradient: Tensor, on_scores: Tensor | None, padded: Tensor, weights: Tensor, dropped: tuple[Dropped, Tensor], packing: Packing,
 ) -> Tensor:  # fmt: skip
     """The gradient `(tokens, 3 * dim)` of what `_attend` was given, from that of what it gave and that of its scores."""
+    share_threads()
     heads, head_dim = padded.shape[2], padded.shape[4]
     drop, used = dropped
     query, key, value = padded.flatten(1, 2)
@@ -227,7 +230,7 @@ def _weight_gradient(on_out: Tensor, entered: Tensor) -> Tensor:
 def _column_sums(values: Tensor) -> Tensor:
     """The sum over rows, float32."""
     out = torch.zeros(values.shape[1])
-    kernels.add_columns(_array(values), out.numpy())
+    kernels.add_columns(_array(values), out.numpy(), share_threads())
     return out
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from pairstill.students.heads.base import gather
@@ -20,6 +21,8 @@ class BagHead(FeedForwardHead):
     each field is combined in `prepare`, and so is its part of the first layer. One bag of all fields has the sum and the count
     of their union, which a tuple alone knows: `prepare` multiplies each field's sum with the first layer, and `score` scales
     the total, W (s1 + s2) / c = (W s1 + W s2) / c.
+
+    In training, where a batch has about as many items as tuples, tuples gather the narrow bags and not the wide first layer.
 
     Args:
         config: Widths and activation.
@@ -40,25 +43,37 @@ class BagHead(FeedForwardHead):
     def prepare(self, field: int, vectors: Tensor, lengths: Tensor) -> dict[str, Tensor]:
         """This field's part of the first layer, `(items, width)`; of one bag of all fields without bias, and the counts.
 
+        In training the bags themselves, `(items, dim)`.
+
         Args:
             field: Position of the field.
             vectors: `(items, 1, dim)` sums.
             lengths: `(items,)` counts of n-grams.
         """
         sums = vectors.flatten(1)
+        if self.training:
+            return {"bag": sums, "count": lengths} if self.union else {"bag": self._combined(sums, lengths)}
         if not self.union:
-            return {"first": self.first[field](sums * bag_scale(lengths, self.combiner)[:, None])}
+            return {"first": self.first[field](self._combined(sums, lengths))}
         return {"first": nn.functional.linear(sums, self.first[0].weight), "count": lengths}  # type: ignore[arg-type]
 
     def score(self, prepared: Sequence[Mapping[str, Tensor]], index: Tensor) -> Tensor:
         """Sum the parts (scaled by the union's count), then the rest of the network."""
-        if not self.union:
+        if "bag" not in prepared[0] and not self.union:
             return super().score(prepared, index)
-        total = sum(gather(prepared, "first", index))
-        count = sum(gather(prepared, "count", index))
-        first = total * bag_scale(count, self.combiner)[:, None] + self.first[0].bias  # type: ignore[arg-type, operator]
+        count = sum(gather(prepared, "count", index)) if self.union else None
+        if "bag" in prepared[0]:
+            bags = gather(prepared, "bag", index)
+            bag = torch.cat(bags, 1) if count is None else self._combined(sum(bags), count)  # type: ignore[arg-type]
+            weight = torch.cat([one.weight for one in self.first], 1)  # type: ignore[misc]
+            first = nn.functional.linear(bag, weight, self.first[0].bias)  # type: ignore[arg-type]
+        else:
+            first = self._combined(sum(gather(prepared, "first", index)), count) + self.first[0].bias  # type: ignore[arg-type, operator]
         logits: Tensor = self.output(self.hidden(self.activation(first)))
         return logits.float()
+
+    def _combined(self, sums: Tensor, count: Tensor) -> Tensor:
+        return sums * bag_scale(count, self.combiner)[:, None]
 
     def multiply_adds_prepared(self, field: int) -> float:
         """The field's part of the first layer."""
