@@ -1,6 +1,7 @@
 """How many texts a second become ids of their unigrams and bigrams, and how fast a vocabulary is learned.
 
-Texts of Zipf-distributed words, or those of a tuple set's field; a vocabulary of 150,000 n-grams, and hash buckets.
+Texts of Zipf-distributed words, or those of a tuple set's field, as the Arrow arrays that training reads; a vocabulary of
+150,000 n-grams, and hash buckets.
 
     python benchmarks/ngram_extraction.py --words 4 12
     python benchmarks/ngram_extraction.py --tuples runs/homedepot/tuples
@@ -14,10 +15,12 @@ import statistics
 import time
 
 import numpy as np
+import pyarrow as pa
 
 from pairstill.machine import describe, usable_cores
 from pairstill.tokens.ngram_text import NGramSettings
 from pairstill.tokens.ngrams import NGramTokenizer
+from pairstill.tokens.texts import ArrowTexts
 from pairstill.tuples import TupleSet
 
 
@@ -34,7 +37,7 @@ def made_texts(texts: int, words: int, seed: int = 0) -> list[str]:
     ]
 
 
-def measure(texts: list[str], settings: NGramSettings, threads: int, rounds: int) -> dict[str, float]:
+def measure(texts: ArrowTexts, settings: NGramSettings, threads: int, rounds: int) -> dict[str, float]:
     began = time.perf_counter()
     tokenizer = NGramTokenizer.learn(texts, settings, size=150_000)
     learned = time.perf_counter() - began
@@ -76,8 +79,10 @@ def main() -> None:
             "texts": len(texts),
             "mean_words": round(statistics.mean(len(one.split()) for one in texts), 2),
             "mean_characters": round(statistics.mean(len(one) for one in texts), 1),
-            "vocabulary": measure(texts, NGramSettings(), threads, arguments.rounds),
-            "buckets": measure(texts, NGramSettings(hash_buckets=1 << 20), threads, arguments.rounds),
+            "vocabulary": measure(ArrowTexts(pa.array(texts)), NGramSettings(), threads, arguments.rounds),
+            "buckets": measure(
+                ArrowTexts(pa.array(texts)), NGramSettings(hash_buckets=1 << 20), threads, arguments.rounds
+            ),
         }
     print(json.dumps({"machine": describe(), "threads": threads, **results}, indent=2))
 

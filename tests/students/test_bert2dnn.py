@@ -107,6 +107,25 @@ def test_scores_are_those_of_the_formula_in_both_executions(case: str) -> None:
     np.testing.assert_allclose(found, wanted, atol=0.05 * np.abs(wanted).max())
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_training_scores_as_the_finished_student_does(case: str) -> None:
+    student = build(case)
+    encoded = [student.encode(field, [one[field] for one in TEXTS]) for field in range(student.field_count)]
+    index = torch.from_numpy(np.random.default_rng(0).integers(0, 3, (20, student.field_count)))
+    logits, gradients = [], []
+    for training in (False, True):
+        student.train(training)
+        prepared = [student.prepare(field, one) for field, one in enumerate(encoded)]
+        assert ("bag" in prepared[0]) == training
+        found = student.score(prepared, index)
+        student.zero_grad()
+        found.square().sum().backward()
+        logits.append(found.detach())
+        gradients.append([one.grad.clone() for one in student.head.parameters() if one.grad is not None])
+    torch.testing.assert_close(*logits)
+    torch.testing.assert_close(*gradients)
+
+
 def test_sum_and_count_are_kept_apart() -> None:
     student = build("published")
     kept = student.encode(1, ["w1 w2", "unseen"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,6 +83,24 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
     finished = student(base, name, dropout)
     assert fit(finished, token_sources(finished, tuple_set), data(tuple_set), DistillationLoss(), SETTINGS, tmp_path / "calm",
                validation=validation).best == expected.best  # fmt: skip
+
+
+def test_what_a_step_kept_is_let_go_before_the_next(
+    base: Path, tuple_set: TupleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[weakref.ref[torch.Tensor]] = []
+    forward = TupleScorer.forward
+
+    def watched(scorer: TupleScorer, index: np.ndarray) -> torch.Tensor:
+        logits = forward(scorer, index)
+        seen.append(weakref.ref(logits))
+        return logits
+
+    monkeypatch.setattr(TupleScorer, "forward", watched)
+    trained, alive = student(base), []
+    fit(trained, token_sources(trained, tuple_set), data(tuple_set), DistillationLoss(), replace(SETTINGS, pairs=48),
+        tmp_path / "watched", progress=lambda *_: alive.append(seen[-1]() is not None))  # fmt: skip
+    assert alive == [False] * 3
 
 
 def test_another_training_in_the_same_folder_is_refused(base: Path, tuple_set: TupleSet, tmp_path: Path) -> None:

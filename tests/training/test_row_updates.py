@@ -105,6 +105,40 @@ def test_gradients_are_clipped_together() -> None:
     torch.testing.assert_close(layers[0].grad, layers[1].grad)
 
 
+def test_gradients_whose_norm_is_small_are_left_alone() -> None:
+    module, layer = bag(), nn.Parameter(torch.ones(4))
+    with RowGradients(row_tables(module)).collected():
+        backward(module, BATCHES[0], 0)
+    (layer * 0.01).sum().backward()
+    assert module.weight.grad is not None
+    before = module.weight.grad._values().clone()
+    clip_gradients([module.weight, layer], 100.0)
+    torch.testing.assert_close(module.weight.grad._values(), before, rtol=0, atol=0)
+    clip_gradients([], 1.0)
+
+
+def test_steps_on_two_threads_are_those_on_one() -> None:
+    threads, found = torch.get_num_threads(), []
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            module = bag(300, 7)
+            rows = RowGradients(row_tables(module))
+            optimizer = RowAdam([{"params": rows.tables, "lr": 0.05}], (0.9, 0.99))
+            average = WeightAverage(rows.tables, 0.9, rows.tables)
+            for step in range(1, 6):
+                with rows.collected():
+                    backward(module, torch.randint(300, (400,)).tolist(), step)
+                assert torch.get_num_threads() == count
+                average.before_update()
+                optimizer.step()
+                average.update(step)
+            found.append((module.weight.detach(), average.means[0]))
+    finally:
+        torch.set_num_threads(threads)
+    torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
 def test_the_running_mean_of_a_table_is_that_of_a_dense_parameter() -> None:
     module = bag()
     rows = RowGradients(row_tables(module))
