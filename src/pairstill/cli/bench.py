@@ -87,8 +87,8 @@ def _student_setting(folder: Path, tuple_set: Any, split: str, most: int) -> Any
     index = tuple_set.split(split).index
     blocks = []
     for field in range(student.field_count):
-        texts, rows = tuple_set.values(field), np.unique(index[:, field])[:most]
-        blocks.append(student.encode(field, [texts[row] for row in rows]))
+        rows = np.unique(index[:, field])[:most]
+        blocks.append(student.encode(field, tuple_set.values(field, rows)))
     counted = student.multiply_adds_per_pair([float(one.lengths.mean()) for one in blocks])
     return HeadSetting(str(folder), head, tuple(blocks), counted, skip, student)
 

@@ -37,10 +37,8 @@ def read_queries(
         tuple_set = TupleSet.load(tuples)
         place = field_of(tuple_set, field, tuples)
         collection = tuple_set.collection_of(place)
-        ids, texts = collection.ids, tuple_set.values(place)
-        if splits:
-            rows = np.unique(tuple_set.split(*splits).index[:, place])
-            ids, texts = ids.take(pa.array(rows)), [texts[row] for row in rows]
+        rows = np.unique(tuple_set.split(*splits).index[:, place]) if splits else np.arange(len(collection))
+        ids, texts = collection.ids.take(pa.array(rows)), tuple_set.values(place, rows)
         found, number, kind = tuple_set, place if position is None else position - 1, tuple_set.fields[place].kind
     else:
         refuse_flags({"--split": splits}, "a file of queries has no splits")

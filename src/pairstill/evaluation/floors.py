@@ -12,6 +12,7 @@ import numpy as np
 
 from pairstill.errors import InputError
 from pairstill.evaluation.system import System
+from pairstill.tokens.texts import ArrowTexts
 from pairstill.tuples.tuple_set import Tuples, TupleSet
 
 FLOOR_NAMES = ("BM25", "word overlap", "untrained cosine", "constant")
@@ -80,14 +81,19 @@ def bm25_scores(tuple_set: TupleSet, tuples: Tuples) -> np.ndarray:
     Document frequencies come from the whole collection of the field that is scored.
     """
     out = np.zeros(len(tuples), dtype=np.float64)
-    queries = [words(text) for text in tuple_set.texts(0)] if _pair_columns(tuples) else []
     for left, right in _pair_columns(tuples):
-        texts = tuple_set.texts(right)
-        scorer = Bm25.of(texts)
-        counts = {int(item): Counter(words(texts[item])) for item in np.unique(tuples.index[:, right])}
-        pairs = tuples.index[:, [left, right]]
-        out += [scorer.score(queries[query], counts[int(document)]) for query, document in pairs]
+        scorer = Bm25.of(ArrowTexts(tuple_set.collection_of(right).texts))
+        queries, documents = (_words_of(tuple_set, tuples, field) for field in (left, right))
+        counts = {item: Counter(found) for item, found in documents.items()}
+        pairs = tuples.index[:, [left, right]].tolist()
+        out += [scorer.score(queries[query], counts[document]) for query, document in pairs]
     return out
+
+
+def _words_of(tuple_set: TupleSet, tuples: Tuples, field: int) -> dict[int, list[str]]:
+    """Item -> words, of the items of a field that the rows name."""
+    items = np.unique(tuples.index[:, field])
+    return {item: words(text) for item, text in zip(items.tolist(), tuple_set.texts(field, items), strict=True)}
 
 
 def overlap_scores(tuple_set: TupleSet, tuples: Tuples) -> np.ndarray:
@@ -95,12 +101,12 @@ def overlap_scores(tuple_set: TupleSet, tuples: Tuples) -> np.ndarray:
     out = np.zeros(len(tuples), dtype=np.float64)
     columns = _pair_columns(tuples)
     for left, right in columns:
-        query_texts, document_texts = tuple_set.texts(left), tuple_set.texts(right)
-        queries = {int(item): set(words(query_texts[item])) for item in np.unique(tuples.index[:, left])}
-        documents = {int(item): set(words(document_texts[item])) for item in np.unique(tuples.index[:, right])}
-        for row, (query, document) in enumerate(tuples.index[:, [left, right]]):
-            wanted = queries[int(query)]
-            out[row] += len(wanted & documents[int(document)]) / len(wanted) if wanted else 0.0
+        queries, documents = (
+            {item: set(found) for item, found in _words_of(tuple_set, tuples, field).items()} for field in (left, right)
+        )
+        for row, (query, document) in enumerate(tuples.index[:, [left, right]].tolist()):
+            wanted = queries[query]
+            out[row] += len(wanted & documents[document]) / len(wanted) if wanted else 0.0
     return out / max(len(columns), 1)
 
 
@@ -122,10 +128,9 @@ def cosine_scores(
     sizes = [len(np.unique(tuples.index[:, field])) for field in range(fields)]
     for field in range(fields):
         items, local[:, field] = np.unique(tuples.index[:, field], return_inverse=True)
-        texts = tuple_set.texts(field)
         before = sum(sizes[:field])
         report = None if progress is None else lambda done, _, base=before: progress(base + done, sum(sizes))
-        vectors.append(encoder.encode([texts[item] for item in items], progress=report))
+        vectors.append(encoder.encode(tuple_set.texts(field, items), progress=report))
     columns = _pair_columns(tuples)
     total = [(vectors[a][local[:, a]] * vectors[b][local[:, b]]).sum(axis=1) for a, b in columns]
     return np.asarray(np.mean(total, axis=0), dtype=np.float64)

@@ -49,12 +49,11 @@ def sample_groups(tuples: Tuples, pairs: int, seed: int) -> Tuples:
     return tuples.take(np.argsort(rank[tuples.groups], kind="stable")[:pairs])
 
 
-def _pool(student: Student, tuple_set: TupleSet, tuples: Tuples) -> tuple[_Pool, list[list[Any]]]:
+def _pool(student: Student, tuple_set: TupleSet, tuples: Tuples) -> tuple[_Pool, list[Sequence[Any]]]:
     index, representations, texts, totals, lengths = tuples.index.copy(), [], [], np.zeros(len(tuples)), []
     for field in range(student.field_count):
         items, index[:, field] = np.unique(tuples.index[:, field], return_inverse=True)
-        every = tuple_set.values(field)
-        texts.append([every[item] for item in items])
+        texts.append(tuple_set.values(field, items))
         representations.append(student.encode(field, texts[-1]))
         tokens = student.tokenize(field, texts[-1]).lengths[index[:, field]]
         totals += tokens
@@ -204,7 +203,13 @@ def measure_student(
 
 
 def _measure_encoder(
-    student: Student, field: int, texts: list[Any], pool: _Pool, precisions: Sequence[str], seconds: float, threads: int
+    student: Student,
+    field: int,
+    texts: Sequence[Any],
+    pool: _Pool,
+    precisions: Sequence[str],
+    seconds: float,
+    threads: int,
 ) -> Timing:
     batch = 64
     first = texts[:batch]
@@ -248,8 +253,7 @@ def timed_scores(
     lengths = []
     for field in range(student.field_count):
         items = np.unique(tuples.index[:, field])[:2000]
-        every = tuple_set.values(field)
-        lengths.append(float(student.tokenize(field, [every[item] for item in items]).lengths.mean()))
+        lengths.append(float(student.tokenize(field, tuple_set.values(field, items)).lengths.mean()))
     timing = as_timing(
         [rate], unit="pairs", precision=precision, threads=torch.get_num_threads(), batch=1024, lengths=tuple(lengths)
     )

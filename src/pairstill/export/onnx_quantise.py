@@ -49,11 +49,12 @@ class Samples:
         train, others = np.flatnonzero(splits == "train"), np.flatnonzero(splits != "train")
         if not len(train) or not len(others):
             train, others = np.arange(0, len(splits), 2), np.arange(1, len(splits), 2)
-        texts, index = [tuple_set.texts(field) for field in range(len(tuple_set.fields))], tuple_set.index
+        index = tuple_set.index
 
         def spread(rows: np.ndarray, count: int) -> list[tuple[str, ...]]:
             chosen = rows[np.unique(np.linspace(0, len(rows) - 1, count).astype(np.int64))]
-            return [tuple(texts[field][place] for field, place in enumerate(index[row])) for row in chosen]
+            fields = (tuple_set.texts(field, index[chosen, field]) for field in range(len(tuple_set.fields)))
+            return list(zip(*fields, strict=True))
 
         return cls(spread(train, calibration), spread(others, held_out))
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from pairstill.mining.embeddings import TextEncoder, write_embeddings
 from pairstill.mining.neighbours import Neighbours, nearest_by_bm25, nearest_by_dot
@@ -54,8 +53,7 @@ def search(
         encoder: Used instead of loading `settings.encoder`.
         progress_of: Gives the progress callable of a named step.
     """
-    collection = tuple_set.collection_of(query_field)
-    queries: list[str] = collection.texts.take(pa.array(asked)).to_pylist()
+    queries = tuple_set.texts(query_field, asked)
     passages = tuple_set.texts(passage_field)
     if settings.by == "bm25":
         neighbours = nearest_by_bm25(queries, len(queries), passages, settings.depth, progress_of("Searching"))
@@ -78,7 +76,7 @@ def search(
     )  # fmt: skip
     vectors = left[:]
     neighbours = nearest_by_dot(vectors, right, settings.depth, progress=progress_of("Searching"))
-    row_of = np.full(len(collection), -1, dtype=np.int64)
+    row_of = np.full(len(tuple_set.collection_of(query_field)), -1, dtype=np.int64)
     row_of[asked] = np.arange(len(asked))
     given = np.full(len(pairs), np.nan, dtype=np.float32)
     known = np.flatnonzero(row_of[pairs[:, 0]] >= 0)

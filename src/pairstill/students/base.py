@@ -326,12 +326,9 @@ class Student(nn.Module, CrossEncoderInterface):
         total = len(tuples) + sum(sizes)
         for field in range(self.field_count):
             rows, index[:, field] = np.unique(index[:, field], return_inverse=True)
-            texts = tuple_set.values(field)
-            before = sum(sizes[:field])
+            items, before = tuple_set.values(field, rows), sum(sizes[:field])
             representations.append(
-                self.encode(
-                    field, [texts[row] for row in rows], precision=precision, progress=_shifted(progress, before, total)
-                )
+                self.encode(field, items, precision=precision, progress=_shifted(progress, before, total))
             )
         return self.score_representations(
             representations,

@@ -169,8 +169,7 @@ class AssistantScorer:
             if kind != "text":
                 continue
             items, places = np.unique(index[:, field], return_inverse=True)
-            texts = self.tuple_set.texts(field)
-            cut |= self.teacher.cut(field, [texts[item] for item in items])[places]
+            cut |= self.teacher.cut(field, self.tuple_set.texts(field, items))[places]
         tuples = Tuples(index, np.arange(len(index)), None, None, np.zeros(len(index), np.int64))
         step = None if progress is None else (lambda done, total: progress(done * len(index) // max(total, 1)))
         return self.teacher.score_tuples(self.tuple_set, tuples, precision=self.precision, progress=step), cut
@@ -194,8 +193,7 @@ class PairScorer:
     def tokens(self, field: int, items: np.ndarray) -> tuple[RaggedTokens, np.ndarray]:
         """Tokens of these items of a field, and each item's place among them."""
         distinct, places = np.unique(items, return_inverse=True)
-        texts = self.tuple_set.texts(field)
-        return self.teacher.tokenize(field, [texts[item] for item in distinct]), places
+        return self.teacher.tokenize(field, self.tuple_set.texts(field, distinct)), places
 
     def score(self, index: np.ndarray, progress: Callable[[int], None] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Logits `(tuples, outputs)` of `index (tuples, fields)`, and `(tuples,)` which of them were cut."""

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch import Tensor
 
@@ -124,12 +123,8 @@ class FieldItems:
         """The items, in the order of the collection."""
         collection = self.tuple_set.collection_of(self.field)
         items = items_of([self.tuples.index], [self.field], len(collection))
-        if collection.kind != "text":
-            values = collection.values
-            yield from (values[item] for item in items)
-            return
         for start in range(0, len(items), TEXTS_AT_ONCE):
-            yield from collection.texts.take(pa.array(items[start : start + TEXTS_AT_ONCE])).to_pylist()
+            yield from collection.take(items[start : start + TEXTS_AT_ONCE])
 
 
 def corpus_of(tuple_set: TupleSet, tuples: Tuples) -> list[FieldItems]:

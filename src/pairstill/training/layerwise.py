@@ -20,6 +20,7 @@ from pairstill.students.encoders.pretrained import check_max_lengths
 from pairstill.students.inference import precision_context, with_precision
 from pairstill.students.persistence import state_fingerprint
 from pairstill.tokens.ragged import bucket_budget, length_batches
+from pairstill.tokens.texts import ArrowTexts
 from pairstill.training.batches import Batches
 from pairstill.training.data import TrainingData
 from pairstill.training.settings import TrainingSettings
@@ -214,7 +215,10 @@ def learn_layers(
             fix="Give the student a base with the teacher's vocabulary, or learn scores alone (leave out --layerwise)",
         )
     check_max_lengths(teacher.model.config, student.max_lengths, student.template.special_count + student.field_count)
-    tokens = [student.tokenize(field, tuple_set.texts(field)) for field in range(student.field_count)]
+    tokens = [
+        student.tokenize(field, ArrowTexts(tuple_set.collection_of(field).texts))
+        for field in range(student.field_count)
+    ]
     batches = Batches(data, DistillationLoss(), settings)
 
     def sequences(index: np.ndarray) -> list[Sequences]:

@@ -262,14 +262,13 @@ def _store_key(student: Student, tuple_set: TupleSet, field: int) -> Any:
 def _store_field(
     tuple_set: TupleSet, student: Student, field: int, items: np.ndarray, folder: Path, precision: str, progress: Any
 ) -> StoreSource:
-    texts = tuple_set.values(field)
-    tokens = student.tokenize(field, [texts[item] for item in items])
+    tokens = student.tokenize(field, tuple_set.values(field, items))
 
     def encode(start: int, stop: int) -> Representation[np.ndarray]:
         return student.encode(field, tokens.part(start, stop), precision=precision, before_projection=True)
 
     fingerprint = encoder_fingerprint(student, field, items)
-    places = np.full(len(texts), -1, dtype=np.int64)
+    places = np.full(len(tuple_set.collection_of(field)), -1, dtype=np.int64)
     places[items] = np.arange(len(items))
     place = folder / fingerprint_json([tuple_set.fingerprint, fingerprint, precision])[:16]
     place.mkdir(parents=True, exist_ok=True)
@@ -322,8 +321,7 @@ def initialise_similarity(
     local = np.empty_like(index)
     for field in range(student.field_count):
         items, local[:, field] = np.unique(index[:, field], return_inverse=True)
-        texts = tuple_set.values(field)
-        block = student.encode(field, [texts[item] for item in items])
+        block = student.encode(field, tuple_set.values(field, items))
         with torch.no_grad():
             prepared.append(student.prepare(field, block))
     parameters: list[torch.Tensor] = [one for term in terms for one in term.parameters(recurse=False)]

@@ -65,6 +65,13 @@ class Collection:
             return np.asarray(self.contents.flatten().to_numpy(zero_copy_only=False)).reshape(len(self), width)
         return self.text_list if self.kind == "text" else list(self.contents.to_pylist())
 
+    def take(self, rows: np.ndarray) -> list[str] | list[bytes] | np.ndarray:
+        """Contents of the items at `rows (items,)`, as `values` has them, without making the others."""
+        if self.kind == "numeric":
+            numbers: np.ndarray = np.asarray(self.values)[rows]
+            return numbers
+        return list(self.contents.take(pa.array(rows, pa.int64())).to_pylist())
+
     def codes(self) -> np.ndarray:
         """`(items,)` int64: equal contents have equal codes, whatever their ids."""
         if self.kind != "numeric":

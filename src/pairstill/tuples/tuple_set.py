@@ -151,11 +151,17 @@ class TupleSet:
         """The collection of the field at `position`."""
         return self.collections[self.fields[position].collection]
 
-    def values(self, position: int) -> Sequence[Any]:
-        """All contents of the collection of the field at `position`, in row order: see `Collection.values`."""
-        return self.collection_of(position).values  # type: ignore[return-value]
+    def values(self, position: int, items: np.ndarray | None = None) -> Sequence[Any]:
+        """Contents of a field's collection: see `Collection.values`.
 
-    def texts(self, position: int) -> list[str]:
+        Args:
+            position: Of the field.
+            items: `(items,)` rows of the collection, in the order that is wanted; None gives all, in row order.
+        """
+        collection = self.collection_of(position)
+        return collection.values if items is None else collection.take(items)  # type: ignore[return-value]
+
+    def texts(self, position: int, items: np.ndarray | None = None) -> list[str]:
         """As `values`, of a field of texts.
 
         Raises:
@@ -166,7 +172,7 @@ class TupleSet:
                 f"the field '{self.fields[position].name}' is of kind {self.fields[position].kind}",
                 expected="text, which this works on",
             )
-        return self.values(position)  # type: ignore[return-value]
+        return self.values(position, items)  # type: ignore[return-value]
 
     @cached_property
     def index(self) -> np.ndarray:

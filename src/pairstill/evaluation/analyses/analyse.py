@@ -69,9 +69,7 @@ def analyse(plan: Plan, evaluation: Evaluation, tuple_set: TupleSet, progress_of
 def _texts(inputs: Inputs) -> Iterator[str]:
     """The distinct texts of the labelled rows, a field after another."""
     for field in range(len(inputs.tuple_set.fields)):
-        texts = inputs.tuple_set.texts(field)
-        for item in np.unique(inputs.tuples.index[:, field]):
-            yield texts[item]
+        yield from inputs.tuple_set.texts(field, np.unique(inputs.tuples.index[:, field]))
 
 
 @contextlib.contextmanager

@@ -96,7 +96,7 @@ class Inputs:
 
     def text(self, row: int, field: int) -> str:
         """The text of a field of a row, its white space joined, cut to what a table can show."""
-        return shown_text(self.tuple_set.texts(field)[self.tuples.index[row, field]])
+        return shown_text(self.tuple_set.texts(field, self.tuples.index[[row], field])[0])
 
 
 def shown_text(text: str) -> str:

@@ -86,8 +86,7 @@ def encode_sample(student: DualEncoder, tuple_set: TupleSet, tuples: Tuples) -> 
     index, representations, tokens = tuples.index.copy(), [], []
     for field in range(student.field_count):
         items, index[:, field] = np.unique(index[:, field], return_inverse=True)
-        texts = tuple_set.texts(field)
         # Of texts alone: see `reason_against`.
-        tokens.append(cast(RaggedTokens, student.tokenize(field, [texts[one] for one in items])))
+        tokens.append(cast(RaggedTokens, student.tokenize(field, tuple_set.texts(field, items))))
         representations.append(student.encode(field, tokens[-1]).padded(slot_count(student, field)))
     return Encoded(tuple(representations), tuple(tokens), index)
