@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from pairstill.errors import InputError
 
 PRECISIONS = ("float32", "bfloat16")
+KEPT_PRODUCTS = 128
 # Names that change what a kernel can do; everything else in /proc/cpuinfo is left out of reports.
 NOTABLE_INSTRUCTION_SETS = (
     "avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16",
@@ -124,7 +125,9 @@ def use_huge_pages(size_bytes: int = 3 * 2**30) -> bool:
     """Have the heap of this process lie on huge pages up to a size; call it before a training, which fills them and keeps them.
 
     A heap that grows by small pages costs a training a fifth of its time, most of all where a hypervisor has to find them.
-    Freed blocks are kept from now on, as `keep_freed_memory` does. Nothing is taken before it is used.
+    Freed blocks are kept from now on, as `keep_freed_memory` does. Nothing is taken before it is used. The library of products
+    keeps the compiled forms of `KEPT_PRODUCTS` sizes, unless the environment says otherwise: each pins a piece of the heap, and
+    texts of many lengths ask for dozens of new sizes a step.
 
     Args:
         size_bytes: How much of the heap; what is beyond lies on small pages.
@@ -134,6 +137,7 @@ def use_huge_pages(size_bytes: int = 3 * 2**30) -> bool:
     """
     import ctypes
 
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", str(KEPT_PRODUCTS))
     huge_page, madv_hugepage = 2**21, 14
     if sys.platform != "linux" or not keep_freed_memory():
         return False
