@@ -150,9 +150,25 @@ def test_without_labels_the_agreement_with_the_teacher_is_looked_at(base: Path, 
     model = student(base)
     assert found.measure(TupleScorer(model, token_sources(model, bare)), "float32") < 0
     assert found.name == "minus loss against the teacher"
-    with pytest.raises(InputError, match="neither labels nor teacher scores"):
+    with pytest.raises(InputError, match="no teacher scores to agree with"):
         validation_of(bare, None, 40, scores_of(bare, "train"))
     assert validation_of(tuple_set, "log-loss", 40, scores_of(tuple_set, "valid")).name == "minus log-loss"
+
+
+def test_agreement_and_slices_are_looked_at_where_asked(tuple_set: TupleSet) -> None:
+    scores = scores_of(tuple_set, "valid")
+    found = validation_of(tuple_set, "agreement", 4000, scores)
+    assert found.metric is None
+    rows = tuple_set.split("valid").rows
+    parity = pa.array(["odd" if row % 2 else "even" for row in range(len(tuple_set))])
+    sliced = replace(tuple_set, tuples=tuple_set.tuples.append_column("parity", parity), slices=("parity",))
+    for metric in ("agreement", None):
+        some = validation_of(sliced, metric, 4000, scores, slices={"parity": ["odd"]})
+        assert sorted(some.tuples.rows) == [row for row in rows if row % 2]
+    with pytest.raises(InputError, match=r"no row of the split 'valid' has parity=od\..*Did you mean 'odd'"):
+        validation_of(sliced, None, 4000, scores, slices={"parity": ["od"]})
+    with pytest.raises(InputError, match="--metric agreement compares with a teacher's scores, and there are none"):
+        validation_of(tuple_set, "agreement", 4000)
 
 
 def test_trackers_are_told_the_loss_and_the_looks_of_each_stage(

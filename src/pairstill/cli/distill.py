@@ -92,13 +92,22 @@ def distill(
     seed: Annotated[int, typer.Option(help="Of new weights and the order of the data.")] = 0,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     metric: Annotated[
-        str | None, typer.Option(help="Validation metric; the headline metric of the labels if left out.")
+        str | None,
+        typer.Option(
+            help="Validation metric, or agreement, minus the loss against the teacher's scores; the headline metric of the labels if left out."
+        ),
     ] = None,
     patience: Annotated[
         int | None, typer.Option(help="Stop a stage after so many looks without a better value.")
     ] = None,
     looks: Annotated[int, typer.Option(min=1, help="How often a stage looks at the validation metric.")] = 10,
     validation_rows: Annotated[int, typer.Option(min=1, help="Validation rows to look at, whole groups.")] = 4000,
+    validation_slice: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="SLICE=VALUE: look only at validation rows of this slice; again with the same slice for more values."
+        ),
+    ] = None,
     encoder_outputs: Annotated[
         Path | None,
         typer.Option(
@@ -114,6 +123,7 @@ def distill(
 ) -> None:
     """Train a student on teacher scores, in two stages or one; interrupted, the same command resumes."""
     options = dict(locals())
+    from pairstill.cli.flags import slices_of
     from pairstill.cli.layerwise import LEARNING_RATE, check_layerwise, learn_teacher_layers
     from pairstill.cli.training import (
         checked_loss,
@@ -157,11 +167,12 @@ def distill(
     from pairstill.training.procedures import DistillationPlan, discard_encoder_outputs, distil
     from pairstill.training.settings import TrainingSettings
 
+    slices = slices_of(validation_slice, "--validation-slice")
     take_field_kinds(values, student, tuple_set)
     parsed = parse_config(student, values)
     set_threads(threads)
     use_huge_pages()
-    validation = validation_of(tuple_set, metric, validation_rows, teacher_scores, objective)
+    validation = validation_of(tuple_set, metric, validation_rows, teacher_scores, objective, slices)
     accelerator = open_accelerator(tracker, out)
     precision = resolve_precision(precision)
     torch.manual_seed(seed)

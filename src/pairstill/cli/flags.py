@@ -26,6 +26,19 @@ def pairs_of(values: Sequence[str], option: str, *, bare: bool = False) -> dict[
     return found
 
 
+def slices_of(values: Sequence[str] | None, option: str) -> dict[str, list[str]]:
+    """`SLICE=VALUE` of a repeated option, which may name several values of a slice: slice -> values.
+
+    Raises:
+        InputError: A value is not of this form.
+    """
+    slices: dict[str, list[str]] = {}
+    for one in values or ():
+        for name, value in pairs_of([one], option).items():
+            slices.setdefault(name, []).append(value)
+    return slices
+
+
 def fractions_of(text: str) -> dict[str, float]:
     """`train=0.8,valid=0.1,test=0.1` as numbers.
 

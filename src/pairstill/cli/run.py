@@ -82,7 +82,7 @@ def check_command(command: list[str], what: str, file: Path) -> None:
         raise InputError(
             f"{what} cannot be run: {error.format_message()}", file=file, expected=f"options of `pairstill {verb}`"
         ) from None
-    from pairstill.cli.training import checked_loss, student_settings
+    from pairstill.cli.training import AGREEMENT, checked_loss, student_settings
     from pairstill.metrics.catalogue import find_metric
     from pairstill.students.persistence import parse_config
 
@@ -92,7 +92,8 @@ def check_command(command: list[str], what: str, file: Path) -> None:
             parse_config(values["student"], student_settings(values["config"], values["setting"] or []))
         metrics = values.get("metric") or ()
         for metric in [metrics] if isinstance(metrics, str) else metrics:
-            find_metric(metric)
+            if verb != "distill" or metric != AGREEMENT:
+                find_metric(metric)
     except InputError as error:
         raise InputError(f"{what} cannot be run: {error}", file=file) from None
 

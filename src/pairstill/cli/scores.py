@@ -33,7 +33,7 @@ def combine(
     ] = None,
 ) -> None:
     """Make one teacher of several, from the scores that they left."""
-    from pairstill.cli.flags import pairs_of, refuse_flags
+    from pairstill.cli.flags import refuse_flags, slices_of
     from pairstill.cli.progress import progress_bar
     from pairstill.files import refuse_other_artefact
     from pairstill.teachers.combine import combine_scores
@@ -48,10 +48,7 @@ def combine(
     tuple_set = TupleSet.load(tuples)
     parts = [TeacherScores.load(one) for one in scores]
     wanted: Any = how
-    slices: dict[str, list[str]] = {}
-    for one in fit_slice or ():
-        for name, value in pairs_of([one], "--fit-slice").items():
-            slices.setdefault(name, []).append(value)
+    slices = slices_of(fit_slice, "--fit-slice")
     with progress_bar("Combining", "rows") as progress:
         made = combine_scores(
             parts,

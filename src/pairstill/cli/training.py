@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pairstill.tuples import TupleSet
 
 
+AGREEMENT = "agreement"
 STAGE1_FLAGS = ("stage1_pairs", "stage1_batch_size", "stage1_learning_rate")
 LAYERWISE_FLAGS = ("layerwise_pairs", "layerwise_learning_rate", "layer_map", "layer_term")
 
@@ -29,8 +30,9 @@ def validation_of(
     rows: int,
     scores: TeacherScores | None = None,
     loss: Loss | None = None,
+    slices: Mapping[str, Sequence[str]] | None = None,
 ) -> Validation:
-    """The validation split and metric; where no row of it has a label, the agreement with the teacher's scores.
+    """The validation split and metric; `agreement`, and where no row has a label, is that with the teacher's scores.
 
     Where a loss learns against the other rows' passages, and the split has one row a query, too, the rank of its own passage
     among those of other queries.
@@ -42,14 +44,23 @@ def validation_of(
     from pairstill.training.validation import Validation
 
     labels = tuple_set.split("valid").labels
-    if scores is not None and metric is None and (labels is None or np.isnan(labels).all()):
-        return Validation.on_teacher(tuple_set, "valid", scores, rows, loss)
+    if metric == AGREEMENT and scores is None:
+        raise InputError(
+            f"--metric {AGREEMENT} compares with a teacher's scores, and there are none", expected="a metric of labels"
+        )
+    if metric == AGREEMENT or (scores is not None and metric is None and (labels is None or np.isnan(labels).all())):
+        return Validation.on_teacher(tuple_set, "valid", scores, rows, loss, slices)
     wanted = None if metric is None else parse_metric(metric, tuple_set.labels.kind)
-    if loss is not None and loss.learns_lonely_rows and (wanted is None or isinstance(wanted, RankingMetric)):
+    if (
+        not slices
+        and loss is not None
+        and loss.learns_lonely_rows
+        and (wanted is None or isinstance(wanted, RankingMetric))
+    ):
         among = Validation.among_others(tuple_set, "valid", wanted, rows)
         if among is not None:
             return among
-    return Validation.on_labels(tuple_set, "valid", wanted, rows)
+    return Validation.on_labels(tuple_set, "valid", wanted, rows, slices)
 
 
 def said(value: float | None) -> str:

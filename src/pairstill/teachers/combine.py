@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from pairstill.errors import InputError, did_you_mean
+from pairstill.errors import InputError
 from pairstill.files import write_parquet
 from pairstill.jobs import Job, Shard, split_rows
 from pairstill.scratch import positions
@@ -188,22 +188,7 @@ def _fit(
             f"no labelled row of '{named}' is scored", expected="scored rows to fit the stack on",
             fix=f"Annotate it with all teachers: `pairstill annotate --split {splits[0]}`",
         )  # fmt: skip
-    kept = np.ones(len(tuples), dtype=bool)
-    for name, values in slices.items():
-        found = tuple_set.slice_values(name, tuples.rows)
-        for value in values:
-            if value not in found:
-                raise InputError(
-                    f"no scored row of '{named}' with a label has {name}={value}",
-                    expected=f"one of {', '.join(np.unique(found)[:20])}", fix=did_you_mean(value, np.unique(found).tolist()),
-                )  # fmt: skip
-        kept &= np.isin(found, list(values))
-    if not kept.any():
-        raise InputError(
-            f"no scored row of '{named}' with a label is in all of the slices {', '.join(slices)}",
-            expected="rows to fit the stack on", fix="Leave out a --fit-slice",
-        )  # fmt: skip
-    tuples = tuples.take(np.flatnonzero(kept))
+    tuples = tuple_set.in_slices(tuples, slices, f"scored row of '{named}' with a label")
     labels = tuples.labels
     stack = Stack.fit(scores_of(tuples.rows), labels, tuple_set.labels, tuples.weights)  # type: ignore[arg-type]
     return stack, {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -46,7 +47,12 @@ class Validation:
 
     @classmethod
     def on_labels(
-        cls, tuple_set: TupleSet, split: str, metric: Metric | None = None, limit: int | None = None
+        cls,
+        tuple_set: TupleSet,
+        split: str,
+        metric: Metric | None = None,
+        limit: int | None = None,
+        slices: Mapping[str, Sequence[str]] | None = None,
     ) -> Validation:
         """The headline metric (AUC-ROC, Pearson after the sigmoid, accuracy) on a labelled split.
 
@@ -55,11 +61,12 @@ class Validation:
             split: Usually `valid`.
             metric: None takes the headline metric of these labels.
             limit: Look at so many whole groups' rows at most, spread evenly; None looks at all.
+            slices: Slice column -> values of the rows to look at; None looks at all.
 
         Raises:
-            InputError: The split has no labels, or they leave the metric undefined.
+            InputError: The split has no labels, they leave the metric undefined, or no row is in the slices.
         """
-        tuples = tuple_set.split(split)
+        tuples = tuple_set.in_slices(tuple_set.split(split), slices or {}, f"row of the split '{split}'")
         if tuples.labels is None or np.isnan(tuples.labels).all():
             raise InputError(f"the split '{split}' has no labels", expected="a labelled split to validate on")
         tuples = tuples.take(np.flatnonzero(~np.isnan(tuples.labels)))
@@ -122,8 +129,9 @@ class Validation:
         scores: TeacherScores | None,
         limit: int | None = None,
         loss: Loss | None = None,
+        slices: Mapping[str, Sequence[str]] | None = None,
     ) -> Validation:
-        """The agreement with the teacher, where no row has a label: minus the loss that is trained.
+        """The agreement with the teacher: minus the loss that is trained.
 
         In-batch losses have no batch here: margins inside groups stand for in-batch margins, RankNet for cross-entropy.
 
@@ -133,16 +141,17 @@ class Validation:
             scores: The teacher's logits.
             limit: Look at so many whole groups' rows at most, spread evenly; None looks at all.
             loss: None measures the cross-entropy with the teacher's soft labels.
+            slices: Slice column -> values of the rows to look at; None looks at all.
 
         Raises:
-            InputError: The split has no scores, or none that the loss can be measured on.
+            InputError: The split has no scores, none that the loss can be measured on, or no row in the slices.
         """
-        tuples = tuple_set.split(split)
+        tuples = tuple_set.in_slices(tuple_set.split(split), slices or {}, f"row of the split '{split}'")
         logits = scores.for_rows(tuples.rows) if scores is not None else np.full((len(tuples), 1), np.nan, np.float32)
         tuples = tuples.take(np.flatnonzero(~np.isnan(logits).any(axis=1)))
         if not len(tuples) or scores is None:
             raise InputError(
-                f"the split '{split}' has neither labels nor teacher scores", expected="rows to validate on",
+                f"the split '{split}' has no teacher scores to agree with", expected="rows to validate on",
                 fix=f"Annotate it as well: `pairstill annotate --split {split}`",
             )  # fmt: skip
         tuples = _some_groups(tuples, limit)

@@ -242,6 +242,33 @@ class TupleSet:
         column = pc.fill_null(self.tuples.column(name).take(rows).cast("string"), "(none)")
         return np.array(column.to_pylist(), dtype=object).astype(str)
 
+    def in_slices(self, tuples: Tuples, slices: Mapping[str, Sequence[str]], what: str) -> Tuples:
+        """Those of the rows that have one of the named values in each named slice column.
+
+        Args:
+            tuples: Rows of this set.
+            slices: Slice column -> values; none keeps all rows.
+            what: What messages call a row.
+
+        Raises:
+            InputError: There is no such slice column, no row has a value, or none is left.
+        """
+        kept = np.ones(len(tuples), dtype=bool)
+        for name, values in slices.items():
+            found = self.slice_values(name, tuples.rows)
+            for value in values:
+                if value not in found:
+                    raise InputError(
+                        f"no {what} has {name}={value}", expected=f"one of {', '.join(np.unique(found)[:20])}",
+                        fix=did_you_mean(value, np.unique(found).tolist()),
+                    )  # fmt: skip
+            kept &= np.isin(found, list(values))
+        if not kept.any():
+            raise InputError(
+                f"no {what} is in all of the slices {', '.join(slices)}", expected="rows in them", fix="Leave one out"
+            )
+        return tuples if kept.all() else tuples.take(np.flatnonzero(kept))
+
     def split(self, *names: str) -> Tuples:
         """The rows of one or several splits, in stored order; no names means all rows.
 
