@@ -51,7 +51,8 @@ class RowGradients:
     @contextlib.contextmanager
     def collected(self) -> Iterator[None]:
         """Around forward and backward pass; afterwards the tables that were read have gradients (earlier ones are replaced)."""
-        threads = share_threads()
+        # Without tables nothing compiled runs here, and no threads need to start.
+        threads = share_threads() if self._modules else 1
         for one in self._modules:
             one.collected = []
         try:

@@ -25,6 +25,7 @@ from pairstill.students.persistence import write_weights
 from pairstill.training.checkpoint import Checkpoint
 from pairstill.training.freed_memory import FreedMemory
 from pairstill.training.identity import check_identity
+from pairstill.training.row_updates import clip_gradients
 from pairstill.training.schedule import warmup_and_decay
 from pairstill.training.settings import TrainingSettings
 from pairstill.training.token_gradients import TokenGradients, token_tables
@@ -142,7 +143,7 @@ def _fit_steps(
         # Else what the layers kept of this step would be in memory beside the next one's.
         del value
         if settings.clip is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), settings.clip)
+            clip_gradients(list(model.parameters()), settings.clip)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         state["step"] = step + 1

@@ -253,6 +253,8 @@ class TupleSet:
         Raises:
             InputError: There is no such slice column, no row has a value, or none is left.
         """
+        if not slices:
+            return tuples
         kept = np.ones(len(tuples), dtype=bool)
         for name, values in slices.items():
             found = self.slice_values(name, tuples.rows)
@@ -267,7 +269,7 @@ class TupleSet:
             raise InputError(
                 f"no {what} is in all of the slices {', '.join(slices)}", expected="rows in them", fix="Leave one out"
             )
-        return tuples if kept.all() else tuples.take(np.flatnonzero(kept))
+        return tuples.take(np.flatnonzero(kept))
 
     def split(self, *names: str) -> Tuples:
         """The rows of one or several splits, in stored order; no names means all rows.
