@@ -83,6 +83,7 @@ def test_a_cell_that_fails_is_said_and_trained_when_given_again(
         ({"grid": {"stages": ["three"]}}, "the cell 'stages three' cannot be run: --stages is 'three'"),
         ({"grid": {"stage1-pairs": [64]}}, "cannot be run: --stage1-pairs has no effect here: --stages one leaves out"),
         ({"grid": {"metric": ["acuracy"]}}, "the cell 'metric acuracy' cannot be run: there is no metric 'acuracy'"),
+        ({"grid": {"metric": ["agreemnt"]}}, "Did you mean 'agreement'?"),
         (
             {"grid": {"tuples": ["a", "b"]}},
             "nothing says which one compares the students. Name it under 'evaluate'",

@@ -92,8 +92,9 @@ def check_command(command: list[str], what: str, file: Path) -> None:
             parse_config(values["student"], student_settings(values["config"], values["setting"] or []))
         metrics = values.get("metric") or ()
         for metric in [metrics] if isinstance(metrics, str) else metrics:
-            if verb != "distill" or metric != AGREEMENT:
-                find_metric(metric)
+            also = (AGREEMENT,) if verb == "distill" else ()
+            if metric not in also:
+                find_metric(metric, also)
     except InputError as error:
         raise InputError(f"{what} cannot be run: {error}", file=file) from None
 

@@ -50,7 +50,8 @@ def validation_of(
         )
     if metric == AGREEMENT or (scores is not None and metric is None and (labels is None or np.isnan(labels).all())):
         return Validation.on_teacher(tuple_set, "valid", scores, rows, loss, slices)
-    wanted = None if metric is None else parse_metric(metric, tuple_set.labels.kind)
+    also = () if scores is None else (AGREEMENT,)
+    wanted = None if metric is None else parse_metric(metric, tuple_set.labels.kind, also)
     if (
         not slices
         and loss is not None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pairstill.errors import InputError, did_you_mean
 from pairstill.metrics.base import Metric
 from pairstill.metrics.binary import AucRoc, AveragePrecision, LogLoss
@@ -35,8 +37,12 @@ def default_metrics(kind: LabelKind) -> tuple[Metric, ...]:
     raise InputError("the tuple set has no labels", fix="Evaluate on a tuple set with a label column")
 
 
-def find_metric(text: str) -> Metric:
+def find_metric(text: str, also: Sequence[str] = ()) -> Metric:
     """A metric by its name, in any letter case, whatever labels it reads.
+
+    Args:
+        text: The name.
+        also: Names that the caller itself takes beside the metrics, for the message.
 
     Raises:
         InputError: There is no such metric; the nearest names are given.
@@ -44,7 +50,7 @@ def find_metric(text: str) -> Metric:
     name = ALIASES.get(text.strip().lower(), text.strip().lower())
     found = next((one for one in POINT_METRICS if one.name == name), None) or parse_ranking_metric(text)
     if found is None:
-        names = [one.name for one in (*POINT_METRICS, *RANKING_METRICS)]
+        names = [*(one.name for one in (*POINT_METRICS, *RANKING_METRICS)), *also]
         raise InputError(
             f"there is no metric '{text}'", expected=f"one of {', '.join(names)} (any number after @)",
             fix=did_you_mean(name, names, 0.4),
@@ -52,13 +58,13 @@ def find_metric(text: str) -> Metric:
     return found
 
 
-def parse_metric(text: str, kind: LabelKind) -> Metric:
-    """A metric by its name, for labels of a kind.
+def parse_metric(text: str, kind: LabelKind, also: Sequence[str] = ()) -> Metric:
+    """A metric by its name, for labels of a kind; `also` as in `find_metric`.
 
     Raises:
         InputError: There is no such metric (see `find_metric`), or it is not defined for these labels.
     """
-    found = find_metric(text)
+    found = find_metric(text, also)
     if kind not in found.kinds:
         right = [one.name for one in default_metrics(kind)]
         raise InputError(f"{found.title} is not defined for {kind} labels", expected=f"such as {', '.join(right)}")
