@@ -26,7 +26,8 @@ from pairstill.students.heads.residual import ResidualHead, ResidualHeadConfig
 from pairstill.students.persistence import parse_config
 from pairstill.students.twinbert import eight_bit_levels
 from pairstill.training.data import TrainingData
-from pairstill.training.procedures import initialise_similarity
+from pairstill.training.procedures import DistillationPlan, distil, initialise_similarity
+from pairstill.training.settings import TrainingSettings
 from pairstill.tuples import TupleSet
 from tiny import WORDS, tiny_base
 
@@ -274,6 +275,26 @@ def test_a_fit_does_not_turn_the_cosine_around(base: Path, tuple_set: TupleSet) 
         scales.append(float(student.head.scale.detach()))  # type: ignore[union-attr, operator, arg-type]
     assert min(scales) > 0
     assert scales.count(10.0) == 1, "one is fitted, the other keeps its start"
+
+
+def test_weights_of_the_average_are_new_and_learn_at_the_rate_of_what_is_new(
+    base: Path, tuple_set: TupleSet, tmp_path: Path
+) -> None:
+    student = make("twinbert-cos", encoder={"base": str(base)}, pooling="weighted")
+    pools = [tower.pool for tower in student.encoders]  # type: ignore[union-attr]
+    assert {id(one) for one in pools} <= {id(one) for one in student.new_parameters()}
+    data = TrainingData(tuple_set.split("train"), tuple_set=tuple_set.fingerprint)
+    settings = TrainingSettings(pairs=64, batch_size=16, learning_rate=1e-2, encoder_learning_rate=1e-9)
+    distil(
+        tuple_set, student, data, DistillationLoss(hard_weight=1.0), DistillationPlan(None, settings), tmp_path
+    )  # fmt: skip
+    assert all(float(one.detach().abs().mean()) > 1e-3 for one in pools)
+    settings = replace(settings, encoder_learning_rate=None)
+    before = [one.detach().clone() for one in pools]
+    distil(
+        tuple_set, student, data, DistillationLoss(hard_weight=1.0), DistillationPlan(settings, None), tmp_path / "one"
+    )  # fmt: skip
+    assert all(map(torch.equal, before, pools)), "stage 1 reads averages that are stored"
 
 
 def test_texts_of_unknown_tri_letters_alone_have_a_vector() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -120,6 +120,13 @@ class TwinBERT(DualEncoder):
     def transformers(self) -> Sequence[nn.Module]:
         """The towers."""
         return list(self.encoders)
+
+    def new_parameters(self) -> Iterator[nn.Parameter]:
+        """As every student, and the weights of the weighted average, which no base has."""
+        yield from super().new_parameters()
+        for tower in self.encoder_modules():
+            if isinstance(tower, TransformerEncoder) and tower.pool is not None:
+                yield tower.pool
 
     def encoding_settings(self, field: int) -> Sequence[Any]:
         """As every dual encoder; how texts become tri-letters, and whether vectors are rounded."""

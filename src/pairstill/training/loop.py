@@ -274,9 +274,10 @@ def _look(
 
 
 def _freeze(student: Student, settings: TrainingSettings) -> list[nn.Parameter]:
-    new = {id(one) for one in student.new_parameters()}
+    encoders = student.encoder_modules() if settings.encoder_learning_rate is None else []
+    frozen = {id(one) for module in encoders for one in module.parameters()}
     for parameter in student.parameters():
-        parameter.requires_grad_(id(parameter) in new or settings.encoder_learning_rate is not None)
+        parameter.requires_grad_(id(parameter) not in frozen)
     return [one for one in student.parameters() if one.requires_grad]
 
 

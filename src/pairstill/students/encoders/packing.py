@@ -15,6 +15,27 @@ from pairstill.students.encoders.pretrained import attention_mask
 ROUND = 256
 """Packed batches have a multiple of so many tokens: the libraries below compile products for every new size, which costs more than
 computing them."""
+BLOCK_PLACES = 2**16
+"""Pairs of places in an attention block, at the most if it has several texts: its weights then stay in a core's cache."""
+
+
+@dataclass(frozen=True)
+class AttentionBlock:
+    """Some texts of about one length, whose attention is computed at once.
+
+    Attributes:
+        texts: `(texts,)` int64 positions in the batch.
+        width: Tokens that they are padded to.
+        starts: `(texts,)` int64, first packed token of each.
+        lengths: `(texts,)` int64.
+        attended: `(texts,)` int64.
+    """
+
+    texts: np.ndarray
+    width: int
+    starts: np.ndarray
+    lengths: np.ndarray
+    attended: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -29,6 +50,7 @@ class Packing:
         starts: `(texts,)` int64, first token of each.
         lengths: `(texts,)` int64.
         attended: `(texts,)` int64, how many of each text's tokens are attended to.
+        blocks: All texts, longest first.
     """
 
     width: int
@@ -37,6 +59,7 @@ class Packing:
     starts: np.ndarray
     lengths: np.ndarray
     attended: np.ndarray
+    blocks: tuple[AttentionBlock, ...]
 
     @property
     def count(self) -> int:
@@ -51,7 +74,8 @@ class Packing:
         slots = torch.cat([slots, slots.new_zeros(-len(slots) % ROUND)])
         tokens = (filled.cumsum(0) - 1).clamp(min=0).where(filled, 0)
         starts = (lengths.cumsum(0) - lengths).numpy()
-        return cls(width, slots, tokens, starts, lengths.numpy(), attended.numpy())
+        places = (starts, lengths.numpy(), attended.numpy())
+        return cls(width, slots, tokens, *places, _blocks(*places))
 
     def spread(self, packed: Tensor) -> Tensor:
         """`(tokens, dim)` to `(texts, width, dim)`; what stands in places without a token means nothing, and gets no gradient."""
@@ -63,6 +87,20 @@ class Packing:
         filled = attention_mask(torch.from_numpy(self.lengths), self.width).view(-1, 1).bool()
         packed: Tensor = _Pack.apply(padded.flatten(0, 1), self.slots, self.tokens, filled)  # type: ignore[no-untyped-call]
         return packed.view(len(self.slots), -1)
+
+
+def _blocks(starts: np.ndarray, lengths: np.ndarray, attended: np.ndarray) -> tuple[AttentionBlock, ...]:
+    """Blocks of few sizes, met again and again: a power of two of texts, a multiple of a quarter to half of one of tokens."""
+    order, blocks, done = np.argsort(-lengths, kind="stable"), [], 0
+    while done < len(order):
+        longest = max(1, int(lengths[order[done]]))
+        step = max(8, (1 << (longest - 1).bit_length()) // 4)
+        width = -(-longest // step) * step
+        most = min(max(1, BLOCK_PLACES // width**2), len(order) - done)
+        texts = order[done : done + (1 << (most.bit_length() - 1))]
+        blocks.append(AttentionBlock(texts, width, starts[texts], lengths[texts], attended[texts]))
+        done += len(texts)
+    return tuple(blocks)
 
 
 class _Spread(Function):
