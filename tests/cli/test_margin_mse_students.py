@@ -98,6 +98,9 @@ def test_a_stage_that_there_is_not_takes_no_flags(
     assert code == 2
     assert "--stage1-pairs has no effect here: a tk has no encoder of its own to freeze" in said
     assert "Leave out --stage1-pairs" in said
+    code, said = distill(folder, base, tmp_path, monkeypatch, capsys, "--student", "tk", "--table-rate", "3")
+    assert code == 2
+    assert "--table-rate has no effect here: a tk has no table that is updated row by row" in said
 
 
 def test_a_bad_line_of_word_vectors_is_one_error(

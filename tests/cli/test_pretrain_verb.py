@@ -249,6 +249,9 @@ def test_a_tower_of_tri_letter_words(
     assert "encoder.shape asks for random weights" in refused(
         [*more, "--max-length", 6, "--set", "encoder.shape=tiny"], capsys
     )
+    assert "the base has tri-letters of its own. Leave out encoder.tri_letter" in refused(
+        [*more, "--max-length", 6, "--set", "encoder.tri_letter.unicode=true"], capsys
+    )
     plain = [
         "distill", "--tuples", folder / "tuples", "--scores", folder / "scores", "--student", "de-cos", "--base", tmp_path / "base",
         "--out", tmp_path / "none",

@@ -84,6 +84,12 @@ def distill(
     stage1_learning_rate: Annotated[
         float | None, typer.Option(help="Of new parameters in stage 1; 1e-3, or the base's where they come from it.")
     ] = None,
+    table_rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Of tables that are updated row by row, bert2dnn's, as a multiple of the other rate; 10."
+        ),
+    ] = None,
     cluster_rows: Annotated[int, typer.Option(help="Rows that share texts stand together in pieces of so many.")] = 8,
     average_decay: Annotated[
         float,
@@ -123,7 +129,7 @@ def distill(
 ) -> None:
     """Train a student on teacher scores, in two stages or one; interrupted, the same command resumes."""
     options = dict(locals())
-    from pairstill.cli.flags import slices_of
+    from pairstill.cli.flags import refuse_flags, slices_of
     from pairstill.cli.layerwise import LEARNING_RATE, check_layerwise, learn_teacher_layers
     from pairstill.cli.training import (
         checked_loss,
@@ -165,6 +171,7 @@ def distill(
     from pairstill.training.card import model_card
     from pairstill.training.data import corpus_of
     from pairstill.training.procedures import DistillationPlan, discard_encoder_outputs, distil
+    from pairstill.training.row_updates import row_tables
     from pairstill.training.settings import TrainingSettings
 
     slices = slices_of(validation_slice, "--validation-slice")
@@ -179,12 +186,14 @@ def distill(
     model = make_student(student, parsed, corpus_of(tuple_set, data.tuples))
     if not model.encoder_modules():
         refuse_stage1(options, f"a {student} has no encoder of its own to freeze, so there is no stage 1")
+    if not row_tables(model):
+        refuse_flags({"--table-rate": table_rate}, f"a {student} has no table that is updated row by row")
 
     def settings(total: int, batch: int, rate: float, encoder_rate: float | None, cluster: int) -> TrainingSettings:
         return TrainingSettings(
             pairs=total, batch_size=batch, learning_rate=rate, encoder_learning_rate=encoder_rate, precision=precision, seed=seed,
             cluster_rows=cluster, evaluate_every=max(batch, total // looks), patience=patience, checkpoint_every_s=checkpoint_every_s,
-            average_decay=average_decay or None,
+            average_decay=average_decay or None, table_rate=10.0 if table_rate is None else table_rate,
         )  # fmt: skip
 
     if learning_rate is None:

@@ -101,6 +101,11 @@ class TwinBERT(DualEncoder):
         if config.encoder.tokens == "wordpiece":
             return super().new_tokenizer(config, corpus)
         if is_tri_letter_base(config.encoder.base):
+            if config.encoder.tri_letter != TriLetterConfig():
+                raise InputError(
+                    "encoder.tri_letter says how tri-letters are learned, and the base has tri-letters of its own",
+                    fix="Leave out encoder.tri_letter, or --base",
+                )
             return TriLetterTokenizer.load(config.encoder.base)
         if corpus is None:
             raise InputError("there are no texts to learn tri-letters from", expected="the training texts")

@@ -143,7 +143,9 @@ def _fit(
             fix="Train it with one process; it needs no more",
         )
     optimizers = _optimizers(student, trained, rows.tables, settings)
-    average = None if settings.average_decay is None else WeightAverage(trained, settings.average_decay, rows.tables)
+    average = None
+    if settings.average_decay is not None:
+        average = WeightAverage([*trained, *_statistics(student)], settings.average_decay, rows.tables)
     checkpoint = Checkpoint(folder / "checkpoint")
     torch.manual_seed(settings.seed)
     saved_state = checkpoint.load(student, optimizers, average)
@@ -279,6 +281,11 @@ def _freeze(student: Student, settings: TrainingSettings) -> list[nn.Parameter]:
     for parameter in student.parameters():
         parameter.requires_grad_(id(parameter) not in frozen)
     return [one for one in student.parameters() if one.requires_grad]
+
+
+def _statistics(student: Student) -> list[torch.Tensor]:
+    """Running statistics of batch normalisations: averaged weights go with an average of theirs, not with the last steps'."""
+    return [one for name, one in student.named_buffers() if name.rpartition(".")[2] in ("running_mean", "running_var")]
 
 
 def _optimizers(

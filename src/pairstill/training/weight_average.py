@@ -24,12 +24,12 @@ class WeightAverage:
     changes, or is wanted.
 
     Args:
-        parameters: What is trained.
+        parameters: What is trained, and what else moves with it, such as running statistics.
         decay: Weight of the past, from 0 (no averaging) up to, not including, 1.
         tables: Those of the parameters that are updated by few rows a step.
     """
 
-    def __init__(self, parameters: Sequence[nn.Parameter], decay: float, tables: Sequence[nn.Parameter] = ()) -> None:
+    def __init__(self, parameters: Sequence[Tensor], decay: float, tables: Sequence[nn.Parameter] = ()) -> None:
         self.parameters: list[Tensor] = list(parameters)
         self.decay = decay
         self.means = [one.detach().clone() for one in self.parameters]
