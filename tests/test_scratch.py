@@ -26,6 +26,7 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything lies on disk and is worked on 64 rows at a time."""
     monkeypatch.setattr(scratch, "IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(scratch, "PIECE_ROWS", 64)
+    monkeypatch.setattr(tuple_set_module, "IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(tuple_set_module, "PIECE_ROWS", 64)
 
 
@@ -72,11 +73,43 @@ def test_a_tuple_set_in_pieces_is_the_same(tmp_path: Path, small_pieces: None) -
         read = TupleSet.load(tmp_path / str(number))
         assert read.fingerprint == fingerprint
         assert read.tuples.column("query").num_chunks >= 1
+        assert [len(one) for one in read.collections.values()] == [
+            len(one) for one in variants()[number].collections.values()
+        ]
         same(read.split(), everything)
         same(read.split("train", "test"), some)
         same(read.split("valid"), few)
         rows = np.random.default_rng(1).permutation(len(some))[:150]
         same(read.split("train", "test").take(rows), some.take(rows))
+
+
+@pytest.mark.parametrize("most", [scratch.NARROW_BYTES, 4])
+def test_strings_in_files_are_strings(most: int, small_pieces: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scratch, "NARROW_BYTES", most)
+    for kind, values in ((str, ["", "één", "a b", "日本", "", "x"]), (bytes, [b"\xff\x00", b"", b"PNG"])):
+        chunks = pa.chunked_array([pa.array(values), pa.array(values).slice(1), pa.array(values).slice(0, 0)])
+        found = scratch.scratch_strings(lambda chunks=chunks: iter(chunks.chunks), kind)
+        found.validate(full=True)
+        assert found.to_pylist() == chunks.to_pylist()
+        assert str(found.type) == ("large_" if most == 4 else "") + {str: "string", bytes: "binary"}[kind]
+
+
+def test_one_item_a_row_and_wide_ids_are_found(
+    tmp_path: Path, small_pieces: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scratch, "NARROW_BYTES", 10)
+    plain = tiny_tuple_set()
+    plain.save(tmp_path)
+    read = TupleSet.load(tmp_path)
+    assert all(str(one.ids.type) == "large_string" for one in read.collections.values())
+    np.testing.assert_array_equal(read.index, plain.index)
+    assert read.texts(1, np.array([3, 0])) == plain.texts(1, np.array([3, 0]))
+    for position, one in enumerate(plain.fields):
+        ids = plain.collections[one.collection].ids
+        mixed = ids.take(pa.array([*range(100), *range(99, -1, -1)])) if len(ids) >= 100 else ids
+        rows = plain.tuples.slice(0, len(mixed)).set_column(plain.tuples.column_names.index(one.name), one.name, mixed)
+        expected = [ids.index(value).as_py() for value in mixed]
+        assert plain.with_tuples(rows, {}).index[:, position].tolist() == expected
 
 
 def test_an_item_without_text_has_its_row(tmp_path: Path, small_pieces: None) -> None:

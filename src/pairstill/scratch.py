@@ -10,7 +10,7 @@ import math
 import mmap
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 IN_MEMORY_BYTES = 1 << 26
 """Larger arrays are files."""
+NARROW_BYTES = (1 << 31) - 1
+"""Strings of more need offsets of 64 bits."""
 PIECE_ROWS = 1 << 20
 """Rows that are worked on at a time."""
 
@@ -60,6 +62,33 @@ def scratch_table(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> pa.Ta
         file.flush()
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     return pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped))).read_all()
+
+
+def scratch_strings(parts: Callable[[], Iterable[pa.Array]], kind: type[str] | type[bytes]) -> pa.Array:
+    """One array of the strings, or binaries, of `parts`, none of them null; it lies where `scratch_array` puts it.
+
+    Args:
+        parts: Gives them anew each time: they are read twice.
+        kind: What they are.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    count = size = 0
+    for part in parts():
+        count, size = count + len(part), size + (pc.sum(pc.binary_length(part)).as_py() or 0)
+    wide = size > NARROW_BYTES
+    offsets, data = scratch_array((count + 1,), np.int64 if wide else np.int32), scratch_array((size,), np.uint8)
+    offsets[0] = row = filled = 0
+    for part in parts():
+        own = part.cast(pa.large_string() if kind is str else pa.large_binary())
+        places = np.frombuffer(own.buffers()[1], np.int64)[own.offset : own.offset + len(own) + 1]
+        content = np.frombuffer(own.buffers()[2] or b"", np.uint8)[places[0] : places[-1]]
+        offsets[row + 1 : row + 1 + len(own)] = places[1:] - places[0] + filled
+        data[filled : filled + len(content)] = content
+        row, filled = row + len(own), filled + len(content)
+    text = (pa.large_string() if wide else pa.string()) if kind is str else (pa.large_binary() if wide else pa.binary())
+    return pa.Array.from_buffers(text, count, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
 
 
 def pieces(count: int) -> Iterator[slice]:

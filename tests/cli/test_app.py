@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import tomllib
@@ -9,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pairstill.cli.app import EXTRAS
+from pairstill.cli.app import EXTRAS, app, main
+from pairstill.cli.flags import writable
+from pairstill.errors import InputError
 
 PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 
@@ -43,3 +47,43 @@ def test_the_extras_that_are_named_bring_these_packages() -> None:
     for extra, packages in EXTRAS.items():
         names = {one.split(">")[0].split("=")[0] for one in declared[extra]}
         assert {distributions.get(one, one) for one in packages} <= names, extra
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=f"nothing can be written there: '{tmp_path}/file' is a file. Choose another"):
+        writable(tmp_path / "file" / "out")
+    assert writable(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert writable(tmp_path / "file") == tmp_path / "file"
+    asked = []
+    monkeypatch.setattr(os, "access", lambda path, mode: asked.append((path, mode)))
+    with pytest.raises(InputError, match=f"'{tmp_path}' is a folder without that permission"):
+        writable(tmp_path / "a" / "b")
+    assert asked == [(tmp_path, os.W_OK | os.X_OK)]
+    with pytest.raises(InputError, match="nothing can be written there"):
+        app(["evaluate", "--tuples", "x", "--student", "y", "--out", str(tmp_path / "out")])
+
+
+def test_what_the_system_refuses_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "scores/part.parquet")
+
+    monkeypatch.setattr("pairstill.cli.app.app", full)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: scores/part.parquet: the system refuses: No space left on device. Make room or choose another place; what was "
+        "finished is kept, and the same command goes on from there\n"
+    )
+
+    def mistaken() -> None:
+        raise FileNotFoundError(errno.ENOENT, "a mistake of ours")
+
+    monkeypatch.setattr("pairstill.cli.app.app", mistaken)
+    with pytest.raises(FileNotFoundError):
+        main()

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
-from pairstill.cli.app import main
+from pairstill.cli.app import app, main
 from pairstill.tuples import TupleSet
 
 FLAGS = ["--field", "q", "--field", "d", "--label", "y"]
@@ -395,11 +396,11 @@ def test_labels_of_classes(describe):
     assert made.tuples["label"].to_pylist() == [1, 0, None]
     assert "have no label" in out
     Path("a.csv").write_text("t,y\none,1\ntwo,0\n")
-    assert describe("a.csv", "--field", "t", "--label", "y", "--classes", "bad,good", "--out", "set")[0] == 0
-    assert TupleSet.load("set").tuples["label"].to_pylist() == [1, 0]
+    assert describe("a.csv", "--field", "t", "--label", "y", "--classes", "bad,good", "--out", "named")[0] == 0
+    assert TupleSet.load("named").tuples["label"].to_pylist() == [1, 0]
     Path("a.csv").write_text("t,y\none,true\ntwo,FALSE\n")
-    assert describe("a.csv", "--field", "t", "--label", "y", "--out", "set")[0] == 0
-    assert TupleSet.load("set").tuples["label"].to_pylist() == [1, 0]
+    assert describe("a.csv", "--field", "t", "--label", "y", "--out", "words")[0] == 0
+    assert TupleSet.load("words").tuples["label"].to_pylist() == [1, 0]
 
 
 def test_a_file_for_each_split_and_unlabelled_transfer_rows(describe):
@@ -501,3 +502,20 @@ def test_describing_imports_no_torch(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_another_tuple_set_is_not_written_over(tmp_path: Path) -> None:
+    one, two = tmp_path / "one.csv", tmp_path / "two.csv"
+    one.write_text("query,product,label\na,b,1\nc,d,0\n")
+    two.write_text("query,product,label\na,b,1\n")
+    out = tmp_path / "set"
+    arguments = ["--field", "query", "--field", "product", "--label", "label", "--out", str(out)]
+    assert CliRunner().invoke(app, ["describe", str(one), *arguments]).exit_code == 0
+    assert CliRunner().invoke(app, ["describe", str(one), *arguments]).exit_code == 0, "the same may be written again"
+    refused = CliRunner().invoke(app, ["describe", str(two), *arguments])
+    assert "the folder holds another tuple set (2 rows, fingerprint " in str(refused.exception)
+    assert len(TupleSet.load(out)) == 2
+    (out / "manifest.json").unlink()
+    said = str(CliRunner().invoke(app, ["describe", str(out)]).exception)
+    assert "looks like a tuple set without its manifest: its writing was cut off" in said
+    assert CliRunner().invoke(app, ["describe", str(two), *arguments]).exit_code == 0

@@ -84,6 +84,12 @@ def test_a_student_learns_what_numbers_mean(prices: Path, pricer: Path) -> None:
         "BM25, word overlap and cosine floors are left out: they compare texts, and 'item' (numeric) is none."
         in json.dumps(results)
     )
+    said(
+        "evaluate", "--tuples", prices / "set", "--student", f"s={pricer}", "--out", out, "--no-cost", "--threads", 1, "--analyses",
+        "--analysis", "cases",
+    )  # fmt: skip
+    cases = json.loads((out / "analyses.json").read_text())["cases"]["cases"]
+    assert {{**case["texts"], **row["texts"]}["item"][:4] for case in cases for row in case["rows"]} == {"item"}
     logits = student.score_tuples(tuple_set := TupleSet.load(prices / "set"), rows := tuple_set.split("test"))
     from sklearn.metrics import roc_auc_score
 

@@ -99,7 +99,7 @@ def test_language_model_then_ranker(folder: Path, tmp_path: Path, capsys: pytest
         "attention, hidden, embeddings of layers (2,) first, 256 pairs"
         in (tmp_path / "ranker" / "README.md").read_text()
     )
-    assert "a training with --layerwise" in refused(distill, capsys)
+    assert "a training of other steps (layers, stage-2; these are stage-2)" in refused(distill, capsys)
     stages = [
         json.loads((tmp_path / "ranker" / "training" / name / "result.json").read_text())
         for name in ("layers", "stage-2")
@@ -110,7 +110,9 @@ def test_language_model_then_ranker(folder: Path, tmp_path: Path, capsys: pytest
     pairstill(*plain)
     assert trained_on(tmp_path / "plain")[0] == 64
     said = refused([*plain, "--layerwise", folder / "teacher", "--layer-map", "2"], capsys)
-    assert f"{tmp_path / 'plain'}: the folder holds a training without --layerwise" in said
+    assert (
+        f"{tmp_path / 'plain'}: the folder holds a training of other steps (stage-2; these are layers, stage-2)" in said
+    )
 
 
 def test_a_start_from_the_bases_layers(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,6 +41,11 @@ def test_encode_score_and_plan(sample: Sample, tuple_set: TupleSet, tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr
     assert "40 items (40 added)" in done.stdout
+    done = pairstill(
+        "encode", "--student", student, "--tuples", tmp_path / "tuples", "--field", "item", "--out", tmp_path / "query", "--threads", 1
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "query: the store holds items of field 1. Expected: items of field 2." in done.stderr
     items = tmp_path / "items.csv"
     items.write_text("id,title,more\n" + "".join(f"{number},w{number},w1\n" for number in range(30)))
     encode_items = (
@@ -52,6 +57,10 @@ def test_encode_score_and_plan(sample: Sample, tuple_set: TupleSet, tmp_path: Pa
     done = pairstill(*encode_items, "--delete-missing", "--compact")
     assert done.returncode == 0, done.stderr
     assert "4 items (2 added, 2 replaced, 28 deleted), int8" in done.stdout
+    for one in ("query", "item"):
+        done = pairstill("score", "--student", student, "--store", f"item={tmp_path}/{one}", "--store", f"query={tmp_path}/query", "--top", 3, "--out", tmp_path / "swapped")  # fmt: skip
+        assert done.returncode == 2
+        assert f"was made for this student's field {1 if one == 'query' else 2}" in done.stderr
     score = (
         "score", "--student", student, "--store", f"query={tmp_path}/query", "--store", f"item={tmp_path}/item", "--top", 3, "--out",
         tmp_path / "job", "--workers", 1,
@@ -105,6 +114,10 @@ def test_encode_score_and_plan(sample: Sample, tuple_set: TupleSet, tmp_path: Pa
             ("encode", "--field", "item", "--texts", "BLANK", "--id", "id", "--text", "title", "--position", 2),
             "blank.csv, row 3, column 'title': the text is empty",
         ),
+        (
+            ("encode", "--field", "item", "--texts", "NAMELESS", "--id", "id", "--text", "title", "--position", 2),
+            "nameless.csv, row 3, column 'id': the id is ",
+        ),
         (("score", "--store", "query=x", "--workers", 0), "the number of workers is 0"),
         (("score", "--store", "query"), "--store 'query' cannot be read"),
         (("score", "--store", "query=x", "--ray-address", "auto"), "--ray-address is given without --engine ray"),
@@ -115,7 +128,8 @@ def test_mistakes_are_one_line_and_exit_code_2(
 ) -> None:
     (tmp_path / "items.csv").write_text("id,title\n1,w1\n2,w2\n1,w3\n")
     (tmp_path / "blank.csv").write_text("id,title\n1,w1\n2, \n")
-    files = {"ITEMS": tmp_path / "items.csv", "BLANK": tmp_path / "blank.csv"}
+    (tmp_path / "nameless.csv").write_text('id,title\na,w1\n"",w2\n')
+    files = {one.upper(): tmp_path / f"{one}.csv" for one in ("items", "blank", "nameless")}
     verb, *rest = (files.get(one, one) for one in arguments)
     done = pairstill(verb, "--student", sample.folder / "student", "--out", tmp_path / "out", *rest)
     assert done.returncode == 2, done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -173,3 +174,89 @@ def test_importing_pairstill_and_starting_the_command_cost_no_torch() -> None:
     code = "import sys, pairstill.cli.app; print([one for one in ('torch', 'transformers', 'sklearn', 'pyarrow') if one in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_steps_of_one_folder_do_not_mix(
+    folder: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = [
+        "--tuples",
+        folder / "tuples",
+        "--base",
+        base,
+        "--max-length",
+        16,
+        "--pairs",
+        32,
+        "--batch-size",
+        32,
+        "--threads",
+        1,
+    ]
+    distill = ["distill", "--student", "de-cos", "--scores", folder / "scores", "--stage1-pairs", 32, *shared]
+    works(*distill, "--out", tmp_path / "first", "--stages", "first")
+    works(*distill, "--out", tmp_path / "two")
+    one = ["distill", "--student", "de-cos", "--scores", folder / "scores", "--stages", "one", *shared]
+    works(*one, "--out", tmp_path / "one")
+    kept = {name: (tmp_path / name / "model.safetensors").read_bytes() for name in ("first", "two", "one")}
+    teach = ["teach", *shared]
+    for arguments, message in (
+        ([*one, "--out", tmp_path / "two"], "other steps (stage-1, stage-2; these are stage-2)"),
+        ([*distill, "--out", tmp_path / "one"], "other steps (stage-2; these are stage-1, stage-2)"),
+        (
+            [*distill, "--out", tmp_path / "two", "--stages", "first"],
+            "other steps (stage-1, stage-2; these are stage-1)",
+        ),
+        ([*teach, "--out", tmp_path / "two"], "other steps (stage-1, stage-2; these are teach)"),
+        ([*distill, "--out", folder / "teacher"], "other steps (teach; these are stage-1, stage-2)"),
+    ):
+        assert message in run_in_process(list(map(str, arguments)), capsys, monkeypatch)
+    works(*distill, "--out", tmp_path / "first")
+    assert (tmp_path / "first" / "model.safetensors").read_bytes() != kept.pop("first"), "stage 2 went on from stage 1"
+    for name, content in kept.items():
+        assert (tmp_path / name / "model.safetensors").read_bytes() == content
+    shutil.rmtree(tmp_path / "one" / "training")
+    said = run_in_process(list(map(str, [*one, "--out", tmp_path / "one"])), capsys, monkeypatch)
+    assert "holds a finished model, and no training to resume" in said
+
+
+def test_auto_is_float32_where_bfloat16_would_lose_the_order(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("pairstill.machine.best_precision", lambda: "bfloat16")
+    for tau, asked, precision, note in (
+        (0.5, "auto", "float32", "below 0.99: scores are closer together than it resolves, so these are in float32"),
+        (0.5, "bfloat16", "bfloat16", "annotate with --precision float32"),
+        (0.995, "auto", "bfloat16", "Kendall's tau with float32 0.9950 on a sample"),
+    ):
+        monkeypatch.setattr("pairstill.teachers.annotate.agreement_with_float32", lambda *_, tau=tau: tau)
+        out = tmp_path / f"{asked}-{tau}"
+        arguments = [
+            "annotate",
+            "--tuples",
+            folder / "tuples",
+            "--teacher",
+            folder / "teacher",
+            "--out",
+            out,
+            "--precision",
+            asked,
+        ]
+        monkeypatch.setattr(sys, "argv", ["pairstill", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
+        assert TeacherScores.load(out).manifest.precision == precision
+        assert note in capsys.readouterr().out
+
+
+def test_a_damaged_base_is_said(
+    folder: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(base, tmp_path / "base")
+    weights = tmp_path / "base" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    arguments = ["teach", "--tuples", folder / "tuples", "--base", tmp_path / "base", "--out", tmp_path / "out"]
+    said = run_in_process(list(map(str, arguments)), capsys, monkeypatch)
+    assert f"the model '{tmp_path / 'base'}' cannot be loaded" in said
+    assert "Copy or download the folder again" in said

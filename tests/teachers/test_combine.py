@@ -113,9 +113,11 @@ def test_a_stack_minimises_the_cross_entropy_of_its_rows(
     coefficients, intercept = np.array(described["coefficients"][0]), described["intercepts"][0]
     assert coefficients[1] > coefficients[0], "the teacher that knows more counts for more"
 
+    spreads = [float(one.single()[rows.rows].std()) for one in three]
+
     def objective(weights: np.ndarray) -> float:
-        """Sum of the cross-entropy and half the squared norm, tuple by tuple."""
-        total = 0.5 * sum(one * one for one in weights[:3])
+        """Sum of the cross-entropy and half the squared norm on teachers of deviation 1, tuple by tuple."""
+        total = 0.5 * sum((one * spread) ** 2 for one, spread in zip(weights, spreads, strict=False))
         for row, label in zip(rows.rows, rows.labels, strict=True):  # type: ignore[arg-type]
             z = sum(weight * one.single()[row] for weight, one in zip(weights, three, strict=False)) + weights[3]
             total += math.log1p(math.exp(-z if label else z))
@@ -128,6 +130,17 @@ def test_a_stack_minimises_the_cross_entropy_of_its_rows(
             assert objective(best + step * np.eye(4)[place]) > least
     expected = sum(weight * one.single() for weight, one in zip(coefficients, three, strict=True)) + intercept
     np.testing.assert_allclose(made.logits[:, 0], expected, atol=1e-5)
+
+
+def test_it_does_not_matter_on_what_scale_a_teacher_scores() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 2, 60).astype(float)
+    teacher = labels[:, None] + generator.normal(size=(60, 1))
+    for kind, answers in ((Labels("binary"), labels), (Labels("classes", classes=("a", "b")), labels)):
+        found = [Stack.fit([teacher * scale], answers, kind).logits([teacher * scale]) for scale in (1, 1e-4, 1e3)]
+        for one in found[1:]:
+            np.testing.assert_allclose(one, found[0], atol=1e-3)
+    assert Stack.fit([teacher, np.zeros_like(teacher)], labels, Labels("binary")).coefficients[0, 1] == 0
 
 
 def test_graded_labels_and_weights_are_shares_of_two_answers() -> None:

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -46,11 +47,13 @@ def test_a_saved_set_loads_as_it_was(tmp_path):
 
 
 def test_saving_over_another_set_leaves_none_of_its_collections(tmp_path):
-    small_set().save(tmp_path)
-    (tmp_path / "collection-old.parquet").write_bytes(b"x")
-    small_set().save(tmp_path)
+    before = small_set()
+    replace(before, collections={**before.collections, "old": before.collections["query"]}).save(tmp_path)
+    assert (tmp_path / "collection-old.parquet").exists()
+    (tmp_path / "collection-strangers.parquet").write_bytes(b"x")
+    before.save(tmp_path)
     assert sorted(one.name for one in tmp_path.iterdir()) == [
-        "collection-passage.parquet", "collection-query.parquet", "manifest.json", "tuples.parquet",
+        "collection-passage.parquet", "collection-query.parquet", "collection-strangers.parquet", "manifest.json", "tuples.parquet",
     ]  # fmt: skip
 
 

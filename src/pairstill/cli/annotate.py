@@ -7,13 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
+from pairstill.cli.flags import writable
+
 LEAST_AGREEMENT = 0.99
-"""Kendall's tau of narrow scores with float32 ones, below which the user is told."""
+"""Kendall's tau of narrow scores with float32 ones, below which `auto` is float32."""
 
 
 def annotate(
     tuples: Annotated[Path, typer.Option(help="Tuple set folder.")],
-    out: Annotated[Path, typer.Option(help="Folder of the scores.")],
+    out: Annotated[Path, typer.Option(callback=writable, help="Folder of the scores.")],
     teacher: Annotated[
         str | None,
         typer.Option(
@@ -123,7 +125,7 @@ def annotate(
         line += f", {repeated} of differing scores of {differing:,} tuples" if differing else ""
         print(line + (f", {absent:,} rows of the tuple set without a score" if absent else ""))
         return
-    tuple_set.split(*splits)
+    wanted = tuple_set.split(*splits).rows[:limit]
 
     from pairstill.machine import resolve_precision, set_threads
     from pairstill.teachers.annotate import agreement_with_float32
@@ -131,8 +133,15 @@ def annotate(
     from pairstill.teachers.load import load_teacher
 
     set_threads(threads)
-    precision = resolve_precision(precision)
+    asked, precision = precision, resolve_precision(precision)
     model = load_teacher(str(teacher), max_length=max_length, field_count=len(tuple_set.fields))
+    tau, note = None, ""
+    if precision == "bfloat16":
+        tau = agreement_with_float32(model, tuple_set, wanted)
+        if tau < LEAST_AGREEMENT:
+            note = f"note: Kendall's tau of bfloat16 with float32 is {tau:.4f} on a sample, below {LEAST_AGREEMENT}: scores are closer together than it resolves"
+            precision = "float32" if asked == "auto" else precision
+            note += ", so these are in float32" if asked == "auto" else "; annotate with --precision float32"
     with progress_bar("Annotating", "pairs") as progress:
         scores = score_rows(
             model,
@@ -147,8 +156,7 @@ def annotate(
         )
     line = f"teacher scores: {out}   {len(scores):,} rows, {precision}, {scores.manifest.truncated:,} cut at {' and '.join(map(str, scores.manifest.max_lengths))} {model.length_unit}"
     if precision == "bfloat16":
-        tau = agreement_with_float32(model, tuple_set, scores)
         line += f", Kendall's tau with float32 {tau:.4f} on a sample"
-        if tau < LEAST_AGREEMENT:
-            line += f"\nnote: below {LEAST_AGREEMENT}; scores are closer together than bfloat16 resolves: annotate with --precision float32"
     print(line)
+    if note:
+        print(note)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 
@@ -92,6 +93,19 @@ EXTRAS = {
 """Packages that are not always installed, by the extra that brings them."""
 
 
+REFUSALS = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EFBIG,
+    errno.ENAMETOOLONG,
+    errno.EMFILE,
+}
+"""What the system says of a place or a disk, and is no mistake of ours."""
+
+
 def main() -> None:
     """Run the command line; a user's mistake becomes one message and exit code 2, an interrupt exit code 130 or 143."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
@@ -106,6 +120,15 @@ def main() -> None:
         if extra is None:
             raise
         print(f"error: {MissingExtraError(package, extra)}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(
+            f"error: {place}the system refuses: {error.strerror}. Make room or choose another place; what was finished is kept, "
+            "and the same command goes on from there", file=sys.stderr,
+        )  # fmt: skip
         sys.exit(2)
     except SystemExit as ended:
         if ended.code in INTERRUPTED:  # typer turns an interrupt into such a code and says nothing

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pairstill.cli.flags import writable
 from pairstill.errors import InputError
 
 _FLAT = "Flat files"
@@ -97,7 +98,8 @@ def describe(
         ),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Write the tuple set into this folder.", rich_help_panel=_OUTPUT)
+        Path | None,
+        typer.Option(callback=writable, help="Write the tuple set into this folder.", rich_help_panel=_OUTPUT),
     ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the statistics into this file.", rich_help_panel=_OUTPUT)
@@ -182,6 +184,12 @@ def _spec_of_flags(
 ) -> dict[str, Any]:
     """The mapping that the YAML file of the same meaning would hold."""
     if not fields:
+        for one in sources or []:
+            if (one / "tuples.parquet").exists():
+                raise InputError(
+                    "the folder looks like a tuple set without its manifest: its writing was cut off", file=one,
+                    fix="Run the command that wrote it again",
+                )  # fmt: skip
         raise InputError(
             "no --field is given", expected="--field NAME or NAME=COLUMN,COLUMN, once for each text of the tuple",
             fix="Or give a YAML source spec (docs/guides/your-own-data.md)",
@@ -245,6 +253,7 @@ def _report(tuple_set: Any, tokenizer: Any, all_tokens: bool, out: Path | None, 
     from pairstill.cli.description import notes, sheets, summary
     from pairstill.cli.progress import progress_bar
     from pairstill.cli.sheets import print_sheet
+    from pairstill.cli.tuple_sets import refuse_other_set
     from pairstill.files import write_json
     from pairstill.tuples.statistics import SAMPLE_ITEMS, describe_tuple_set
 
@@ -255,6 +264,7 @@ def _report(tuple_set: Any, tokenizer: Any, all_tokens: bool, out: Path | None, 
         with progress_bar("Tokenizing", "texts") as progress:
             described = describe_tuple_set(tuple_set, tokenizer, sample_items=sample, progress=progress)
     if out is not None:
+        refuse_other_set(out, tuple_set)
         tuple_set.save(out)
     if json_file is not None:
         write_json(json_file, described.as_json())

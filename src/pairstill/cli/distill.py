@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from pairstill.cli.flags import writable
+
 
 def distill(
     student: Annotated[
@@ -17,7 +19,7 @@ def distill(
         ),
     ],
     tuples: Annotated[Path, typer.Option(help="Tuple set folder.")],
-    out: Annotated[Path, typer.Option(help="Folder of the student.")],
+    out: Annotated[Path, typer.Option(callback=writable, help="Folder of the student.")],
     scores: Annotated[
         list[Path] | None, typer.Option(help="Teacher scores, as `pairstill annotate` writes them; several are joined.")
     ] = None,
@@ -132,6 +134,10 @@ def distill(
     from pairstill.cli.flags import refuse_flags, slices_of
     from pairstill.cli.layerwise import LEARNING_RATE, check_layerwise, learn_teacher_layers
     from pairstill.cli.training import (
+        LAYERS,
+        STAGE_1,
+        STAGE_2,
+        check_steps,
         checked_loss,
         open_accelerator,
         progress_steps,
@@ -146,7 +152,7 @@ def distill(
     from pairstill.tuples import TupleSet
 
     objective = checked_loss(options)
-    check_layerwise(layerwise, student, out / "training")
+    check_layerwise(layerwise, student)
     refuse_other_artefact(out, "student")
     tuple_set = TupleSet.load(tuples)
     data, teacher_scores = training_data(tuple_set, scores or [], split, objective, hard_weight)
@@ -186,6 +192,14 @@ def distill(
     model = make_student(student, parsed, corpus_of(tuple_set, data.tuples))
     if not model.encoder_modules():
         refuse_stage1(options, f"a {student} has no encoder of its own to freeze, so there is no stage 1")
+    check_steps(
+        out,
+        [
+            *([LAYERS] if layerwise is not None else []),
+            *([STAGE_1] if stages != "one" and model.encoder_modules() else []),
+            *([STAGE_2] if stages != "first" else []),
+        ],
+    )
     if not row_tables(model):
         refuse_flags({"--table-rate": table_rate}, f"a {student} has no table that is updated row by row")
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pairstill.cli.flags import writable
+
 WORK = "distillation"
 
 
@@ -18,7 +20,10 @@ def distill_language_model(
     shape: Annotated[
         str, typer.Option(help="Of the student: LAYERSxHIDDENxHEADS such as 3x192x12, tiny, mini, small or medium.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the smaller base, which --base of teach and distill takes.")],
+    out: Annotated[
+        Path,
+        typer.Option(callback=writable, help="Folder of the smaller base, which --base of teach and distill takes."),
+    ],
     column: Annotated[list[str] | None, typer.Option(help="Column of a table; each cell is a text.")] = None,
     layer_map: Annotated[
         str, typer.Option(help="The base's layers that are learnt: uniform, first, last, or such as 2,4,6.")

@@ -7,11 +7,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from pairstill.cli.flags import writable
+
 
 def encode(
     student: Annotated[Path, typer.Option(help="Student folder.")],
     field: Annotated[str, typer.Option(help="Name of the field; with --tuples one of the set's.")],
-    out: Annotated[Path, typer.Option(help="Folder of the store; one that is there is brought up to date.")],
+    out: Annotated[
+        Path, typer.Option(callback=writable, help="Folder of the store; one that is there is brought up to date.")
+    ],
     tuples: Annotated[Path | None, typer.Option(help="Tuple set folder: all items of the field's collection.")] = None,
     texts: Annotated[
         Path | None, typer.Option(help="Or a CSV, TSV, JSON Lines or Parquet file (or folder) of items.")
@@ -129,6 +133,9 @@ def items_from_file(
     for name in (id_column, *text_columns):
         for row in np.flatnonzero(np.asarray(pc.is_null(table.column(name)))):
             reasons.setdefault(int(row), (name, "the id is missing" if name == id_column else "the text is missing"))
+    if not pa.types.is_integer(ids.type):
+        for row in np.flatnonzero(np.asarray(pc.fill_null(pc.equal(ids.cast(pa.large_string()), ""), False))):
+            reasons.setdefault(int(row), (id_column, "the id is empty"))
     trimmed = [pc.utf8_trim_whitespace(table.column(name).cast(pa.large_string())) for name in text_columns]
     blank = np.logical_and.reduce([np.asarray(pc.fill_null(pc.equal(one, ""), False)) for one in trimmed])
     for row in np.flatnonzero(blank):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from pairstill.cli.flags import writable
 from pairstill.errors import InputError
 
 if TYPE_CHECKING:
@@ -16,7 +17,10 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    out: Annotated[Path, typer.Option(help="Folder for results.json, table.csv, table.tex, runs/ and report.html.")],
+    out: Annotated[
+        Path,
+        typer.Option(callback=writable, help="Folder for results.json, table.csv, table.tex, runs/ and report.html."),
+    ],
     tuples: Annotated[Path | None, typer.Option(help="Tuple set folder.")] = None,
     split: Annotated[list[str] | None, typer.Option(help="Labelled split (test); the first is the main one.")] = None,
     student: Annotated[

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pairstill.cli.flags import writable
+
 if TYPE_CHECKING:
     from pairstill.export.onnx_quantise import Samples
     from pairstill.students import Student
@@ -16,7 +18,7 @@ def export(
     student: Annotated[
         Path, typer.Option(help="Student folder; with --format pairstill a sentence-transformers folder.")
     ],
-    out: Annotated[Path, typer.Option(help="New folder.")],
+    out: Annotated[Path, typer.Option(callback=writable, help="New folder.")],
     format: Annotated[
         Literal["sentence-transformers", "onnx", "pairstill"],
         typer.Option(

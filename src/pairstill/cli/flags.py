@@ -2,9 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from pairstill.errors import InputError
+
+
+def writable(out: Path | None) -> Path | None:
+    """Callback of `--out`: a place that cannot be written is refused before any work.
+
+    Raises:
+        InputError: It is such a place.
+    """
+    if out is None:
+        return None
+    above = out.absolute().parents
+    there = next(one for one in ([out, *above] if out.is_dir() else above) if one.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(
+            f"nothing can be written there: '{there}' is {'a folder without that permission' if there.is_dir() else 'a file'}",
+            file=out, fix="Choose another place for --out",
+        )  # fmt: skip
+    return out
 
 
 def pairs_of(values: Sequence[str], option: str, *, bare: bool = False) -> dict[str, str]:

@@ -8,10 +8,14 @@ from typing import Annotated, Literal
 
 import typer
 
+from pairstill.cli.flags import writable
+
 
 def index(
     store: Annotated[Path, typer.Option(help="Store from `pairstill encode`, of one vector an item.")],
-    out: Annotated[Path, typer.Option(help="Folder of the index; a stale one in it is built again.")],
+    out: Annotated[
+        Path, typer.Option(callback=writable, help="Folder of the index; a stale one in it is built again.")
+    ],
     structure: Annotated[
         Literal["hnsw", "ivf"],
         typer.Option(help="hnsw: faster search. ivf: built in a fraction of the time, for millions of items."),

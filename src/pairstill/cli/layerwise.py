@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pairstill.errors import ArtefactError, InputError
+from pairstill.cli.training import LAYERS
+from pairstill.errors import InputError
 
 if TYPE_CHECKING:
     from pairstill.students import Student
@@ -14,29 +15,21 @@ if TYPE_CHECKING:
     from pairstill.training.settings import TrainingSettings
     from pairstill.tuples import Tuples, TupleSet
 
-LAYERS = "layers"
 LEARNING_RATE = 5e-4
 """Of this step, where none is given."""
 
 
-def check_layerwise(teacher: Path | None, student: str, work: Path) -> None:
-    """Refuse students without such layers, and folders of a training without or with this step.
+def check_layerwise(teacher: Path | None, student: str) -> None:
+    """Refuse students without such layers.
 
     Raises:
-        InputError: About the student.
-        ArtefactError: About the folder.
+        InputError: It is one.
     """
     if teacher is not None and student != "cross-encoder":
         raise InputError(
             f"--layerwise is given for {student}",
             expected="--student cross-encoder, which reads what the teacher reads",
         )
-    begun, with_layers = (work / "stage-2").exists(), (work / LAYERS).exists()
-    if with_layers if teacher is None else begun and not with_layers:
-        raise ArtefactError(
-            f"the folder holds a training {'with' if with_layers else 'without'} --layerwise", file=work.parent,
-            expected="the same command as before, to resume it", fix="Give another --out, or remove the folder",
-        )  # fmt: skip
 
 
 def learn_teacher_layers(

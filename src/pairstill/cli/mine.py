@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
+from pairstill.cli.flags import writable
+
 
 def mine(
-    out: Annotated[Path, typer.Option(help="Folder of the new tuple set.")],
+    out: Annotated[Path, typer.Option(callback=writable, help="Folder of the new tuple set.")],
     tuples: Annotated[Path | None, typer.Option(help="Tuple set folder with positives.")] = None,
     python_sources: Annotated[
         str | None, typer.Option(help="Mine pairs from Python sources: `installed`, or a folder of your own.")
@@ -48,6 +50,7 @@ def mine(
     from pairstill.cli.flags import refuse_flags
     from pairstill.cli.progress import progress_bar
     from pairstill.cli.training import progress_steps
+    from pairstill.cli.tuple_sets import refuse_other_set
     from pairstill.errors import InputError
     from pairstill.files import refuse_other_artefact
     from pairstill.machine import resolve_precision
@@ -84,6 +87,7 @@ def mine(
     set_threads(threads)
     with progress_steps() as progress_of:
         mined = mine_tuple_set(tuple_set, settings, work=work, progress_of=progress_of)
+    refuse_other_set(out, mined)
     mined.save(out)
     counts = ", ".join(f"{count:,} {what}" for what, count in mined.provenance["mining"]["counts"].items())
     print(f"tuple set: {out}   {counts}")

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pairstill.cli.flags import writable
+
 WORK = "pretraining"
 VOCABULARY = 8000
 
@@ -15,7 +17,9 @@ def pretrain(
     sources: Annotated[
         list[Path], typer.Argument(help="Text files (.txt, one text a line), tables (with --column), or tuple sets.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the base, which --base of teach and distill takes.")],
+    out: Annotated[
+        Path, typer.Option(callback=writable, help="Folder of the base, which --base of teach and distill takes.")
+    ],
     column: Annotated[list[str] | None, typer.Option(help="Column of a table; each cell is a text.")] = None,
     base: Annotated[
         str | None, typer.Option(help="Go on with this BERT and its vocabulary; random weights if left out.")

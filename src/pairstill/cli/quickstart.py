@@ -11,9 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
+from pairstill.cli.flags import writable
+
 
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Folder of everything that is made.")] = Path("quickstart"),
+    out: Annotated[Path, typer.Option(callback=writable, help="Folder of everything that is made.")] = Path(
+        "quickstart"
+    ),
     ask: Annotated[
         str | None, typer.Option(help="Answer this question over the corpus at the end; no prompt then.")
     ] = None,

@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
+from pairstill.cli.flags import writable
 from pairstill.errors import InputError
 
 
 def report(
     results: Annotated[list[Path], typer.Argument(help="results.json files of `pairstill evaluate`.")],
-    out: Annotated[Path, typer.Option(help="The HTML file.")],
+    out: Annotated[Path, typer.Option(callback=writable, help="The HTML file.")],
 ) -> None:
     """Render one or several evaluations, with the analyses beside them, as one self-contained HTML file."""
     from pairstill.evaluation.analyses.results import FILE, Analyses

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pairstill.cli.flags import writable
 from pairstill.errors import InputError
 
 USAGE_ERROR: Any = typer.BadParameter.__base__
@@ -16,7 +17,7 @@ USAGE_ERROR: Any = typer.BadParameter.__base__
 
 def run(
     recipe: Annotated[Path, typer.Argument(help="YAML file: title, distill, grid, evaluate, seeds.")],
-    out: Annotated[Path, typer.Option(help="Folder of the grid; given again, it goes on.")],
+    out: Annotated[Path, typer.Option(callback=writable, help="Folder of the grid; given again, it goes on.")],
     distill: Annotated[
         list[str] | None,
         typer.Option(

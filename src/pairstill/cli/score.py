@@ -7,13 +7,15 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from pairstill.cli.flags import writable
+
 
 def score(
     student: Annotated[Path, typer.Option(help="Student folder.")],
     store: Annotated[
         list[str], typer.Option(help="FIELD=FOLDER from `pairstill encode`; one a field, in the student's order.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the job; given again, it resumes.")],
+    out: Annotated[Path, typer.Option(callback=writable, help="Folder of the job; given again, it resumes.")],
     pairs: Annotated[
         str | None,
         typer.Option(

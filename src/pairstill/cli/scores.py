@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from pairstill.cli.flags import writable
 from pairstill.errors import InputError
 
 scores = typer.Typer(help="Combine or export stored teacher scores; no teacher runs.", no_args_is_help=True)
@@ -18,7 +19,7 @@ def combine(
     scores: Annotated[
         list[Path], typer.Option(help="Teacher scores; two or more teachers. Folders of one teacher are joined.")
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the new scores.")],
+    out: Annotated[Path, typer.Option(callback=writable, help="Folder of the new scores.")],
     how: Annotated[
         str, typer.Option(help="mean (of logits), mean-probability, or stack (logistic regression on labels).")
     ] = "mean",

@@ -7,11 +7,15 @@ from typing import Annotated
 
 import typer
 
+from pairstill.cli.flags import writable
+
 
 def search(
     student: Annotated[Path, typer.Option(help="Student folder.")],
     store: Annotated[Path, typer.Option(help="Store from `pairstill encode` that is searched.")],
-    out: Annotated[Path, typer.Option(help="Folder for run.parquet and run.trec; a run in it is replaced.")],
+    out: Annotated[
+        Path, typer.Option(callback=writable, help="Folder for run.parquet and run.trec; a run in it is replaced.")
+    ],
     tuples: Annotated[Path | None, typer.Option(help="Tuple set of the queries; its labels judge the result.")] = None,
     field: Annotated[str, typer.Option(help="Of the queries.")] = "query",
     split: Annotated[list[str] | None, typer.Option(help="With --tuples: queries of these splits alone.")] = None,

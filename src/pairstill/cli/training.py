@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pairstill.cli.flags import refuse_flags
 from pairstill.cli.progress import progress_bar
-from pairstill.errors import InputError, MissingExtraError
+from pairstill.errors import ArtefactError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from pairstill.losses import Loss
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 
 AGREEMENT = "agreement"
+TEACH, LAYERS, STAGE_1, STAGE_2 = "teach", "layers", "stage-1", "stage-2"
 STAGE1_FLAGS = ("stage1_pairs", "stage1_batch_size", "stage1_learning_rate")
 LAYERWISE_FLAGS = ("layerwise_pairs", "layerwise_learning_rate", "layer_map", "layer_term")
 
@@ -62,6 +63,32 @@ def validation_of(
         if among is not None:
             return among
     return Validation.on_labels(tuple_set, "valid", wanted, rows, slices)
+
+
+def check_steps(out: Path, steps: Sequence[str]) -> None:
+    """Refuse a folder where training would mix with that of other steps, or replace a model that was not trained there.
+
+    Args:
+        out: Folder of the model; its work is in `training`.
+        steps: Of this training, in order.
+
+    Raises:
+        ArtefactError: It is such a folder.
+    """
+    work = out / "training"
+    begun = [name for name in (LAYERS, STAGE_1, STAGE_2) if (work / name).exists()]
+    if (work / "identity.json").exists():
+        begun.insert(0, TEACH)
+    if begun != list(steps[: len(begun)]):
+        raise ArtefactError(
+            f"the folder holds a training of other steps ({', '.join(begun)}; these are {', '.join(steps)})", file=out,
+            expected="the same command as before, to resume it", fix="Give another --out, or remove the folder",
+        )  # fmt: skip
+    if not begun and (out / "config.json").exists():
+        raise ArtefactError(
+            "the folder holds a finished model, and no training to resume", file=out,
+            fix="Give another --out, or remove the folder",
+        )  # fmt: skip
 
 
 def said(value: float | None) -> str:

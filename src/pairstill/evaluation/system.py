@@ -64,6 +64,11 @@ def merge_seeds(systems: list[System]) -> list[System]:
             raise InputError(
                 f"the name '{one.name}' is given to a {first.role} and a {one.role}", fix="Rename one of them"
             )
+        if first.description != one.description:
+            raise InputError(
+                f"the name '{one.name}' is given to two that are no seeds of one another: {first.description}; {one.description}",
+                fix="Rename one of them",
+            )
         merged[one.name] = System(
             name=one.name, role=one.role, calibrated=one.calibrated, description=first.description,
             logits={split: np.concatenate([values, one.logits[split]]) for split, values in first.logits.items()},

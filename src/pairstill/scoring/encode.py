@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from pairstill.errors import InputError
+from pairstill.errors import ArtefactError, InputError
 from pairstill.files import MANIFEST, write_json
 from pairstill.machine import describe
 from pairstill.representation import Representation
@@ -113,7 +113,7 @@ def encode_store(
 
     if (folder / MANIFEST).exists():
         before = RepresentationStore.open(folder, checksums=False)
-        _check_same(before, settings, dtype, mark)
+        _check_same(before, settings, dtype, mark, field)
         changes = update_store(
             folder, array, hashes, encode, encoder_fingerprint=fingerprint, delete_missing=settings.delete_missing,
             block_rows=min(BLOCK_ITEMS, before.manifest.shard_rows), commit_rows=before.manifest.shard_rows,
@@ -155,7 +155,13 @@ def _prepared_head(student: Student, dtype: str) -> tuple[FastHead, str]:
     return FastHead.of(student, dtype, 1), prepared_fingerprint(student, dtype)
 
 
-def _check_same(store: RepresentationStore, settings: EncodeSettings, dtype: str, mark: str | None) -> None:
+def _check_same(store: RepresentationStore, settings: EncodeSettings, dtype: str, mark: str | None, field: int) -> None:
+    made_for = store.manifest.provenance.get("field")
+    if made_for not in (None, field):
+        raise ArtefactError(
+            f"the store holds items of field {made_for + 1}", file=store.folder, expected=f"items of field {field + 1}",
+            fix="Choose another folder",
+        )  # fmt: skip
     if settings.dtype is not None and store.dtype != dtype:
         raise InputError(
             f"the store is in {store.dtype}",

@@ -35,6 +35,7 @@ ENOUGH_TO_TELL = 100
 """So many logits that all lie between 0 and 1 are none."""
 
 ROW_COLUMN = "row"
+MOST_ROWS = 2**53
 Repeated = Literal["refuse", "mean", "last"]
 
 
@@ -176,6 +177,8 @@ def _candidate_columns(
 ) -> dict[str, list[str]]:
     """Field name -> columns that may name its items, or `row` -> that column."""
     present = source_columns(source)
+    if not present:
+        raise InputError("the file is empty", file=path, expected="a table of scores")
     for name in score_columns:
         if name not in present:
             raise InputError(
@@ -245,11 +248,12 @@ def _numbers(table: SourceTable, name: str) -> np.ndarray:
 
 def _row_numbers(table: SourceTable) -> np.ndarray:
     values = _numbers(table, ROW_COLUMN)
-    broken = np.flatnonzero(values != np.floor(values))
+    broken = np.flatnonzero((values != np.floor(values)) | (np.abs(values) > MOST_ROWS))
     if len(broken):
         raise table.error(
-            int(broken[0]), ROW_COLUMN, f"the row number is {values[broken[0]]:g}", expected="a whole number, from 0"
-        )
+            int(broken[0]), ROW_COLUMN, f"the row number is {values[broken[0]]:g}",
+            expected="a whole number, from 0 to the tuple set's last",
+        )  # fmt: skip
     return values.astype(np.int64)
 
 

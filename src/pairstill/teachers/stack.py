@@ -31,9 +31,9 @@ class Stack:
     def fit(
         cls, teachers: Sequence[np.ndarray], labels: np.ndarray, kind: Labels, weights: np.ndarray | None = None
     ) -> Stack:
-        """Fit on labelled tuples, with scikit-learn's L2 penalty of strength 1 (which hundreds of tuples outweigh).
+        """Fit on labelled tuples, with scikit-learn's L2 penalty of strength 1, which hundreds of tuples outweigh.
 
-        A graded label y counts as y of a positive and 1 - y of a negative tuple: the sigmoid cross-entropy that teachers and students
+        The penalty is on logits of standard deviation 1, so that it does not matter on what scale a teacher scores. A graded label y counts as y of a positive and 1 - y of a negative tuple: the sigmoid cross-entropy that teachers and students
         are trained with.
 
         Args:
@@ -48,6 +48,9 @@ class Stack:
         from sklearn.linear_model import LogisticRegression
 
         features = np.concatenate(teachers, axis=1).astype(np.float64)
+        scale = features.std(axis=0)
+        scale[scale == 0] = 1
+        features /= scale
         weights = np.ones(len(labels)) if weights is None else weights.astype(np.float64)
         model = LogisticRegression(max_iter=ITERATIONS)
         if kind.kind == "classes":
@@ -60,10 +63,9 @@ class Stack:
             model.fit(features, labels.astype(np.int64), weights)
             if len(kind.classes) == 2:
                 # One decision value: the second class against the first.
-                return cls(
-                    np.concatenate([np.zeros_like(model.coef_), model.coef_]), np.array([0.0, model.intercept_[0]])
-                )
-            return cls(model.coef_, model.intercept_)
+                weight = model.coef_ / scale
+                return cls(np.concatenate([np.zeros_like(weight), weight]), np.array([0.0, model.intercept_[0]]))
+            return cls(model.coef_ / scale, model.intercept_)
         share = np.concatenate([labels, 1 - labels]).astype(np.float64) * np.concatenate([weights, weights])
         answers = np.repeat([1, 0], len(labels))
         if not all(share[answers == one].any() for one in (0, 1)):
@@ -72,7 +74,7 @@ class Stack:
                 fix="Name more splits with --fit-split, or leave out --fit-slice",
             )  # fmt: skip
         model.fit(np.concatenate([features, features]), answers, share)
-        return cls(model.coef_, model.intercept_)
+        return cls(model.coef_ / scale, model.intercept_)
 
     def logits(self, teachers: Sequence[np.ndarray]) -> np.ndarray:
         """`(tuples, outputs)` float64 raw logits of tuples that every teacher scored."""

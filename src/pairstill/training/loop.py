@@ -183,7 +183,7 @@ def _fit(
             if not math.isfinite(number):
                 raise InputError(
                     f"the loss is {number} after {step * settings.batch_size:,} tuples: the training diverges",
-                    fix="Lower the learning rates",
+                    fix=f"Lower the learning rates, with another --out or without {folder}",
                 )
             torch.autograd.backward(value)
         # Else what the layers kept of this step would be in memory beside the next one's.

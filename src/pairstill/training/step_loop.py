@@ -137,7 +137,7 @@ def _fit_steps(
             if not math.isfinite(number):
                 raise InputError(
                     f"the loss is {number} after {step * settings.batch_size:,} sequences: the training diverges",
-                    fix="Lower the learning rate",
+                    fix=f"Lower the learning rate, with another --out or without {folder}",
                 )
             torch.autograd.backward(value)
         # Else what the layers kept of this step would be in memory beside the next one's.

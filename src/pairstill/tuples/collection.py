@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from pairstill.errors import InputError
+from pairstill.scratch import PIECE_ROWS
 
 Kind = Literal["text", "numeric", "image"]
 KINDS: tuple[Kind, ...] = ("text", "numeric", "image")
@@ -94,14 +95,19 @@ def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
+def _short(chunks: Sequence[pa.Array]) -> Iterator[pa.Array]:
+    """Pieces of chunks of which copies are small."""
+    for chunk in chunks:
+        for start in range(0, len(chunk), PIECE_ROWS // 16):
+            yield chunk.slice(start, PIECE_ROWS // 16)
+
+
 def content_fingerprint(columns: Sequence[pa.Array | pa.ChunkedArray]) -> str:
     """SHA-256 over values and nulls, whatever the chunks are and whether offsets have 32 or 64 bits."""
     digest = hashlib.sha256()
     for column in columns:
         valid, lengths, values = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
-        for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
-            if not len(chunk):
-                continue
+        for chunk in _short(column.chunks if isinstance(column, pa.ChunkedArray) else [column]):
             valid.update(np.asarray(chunk.is_valid()).astype(np.uint8).tobytes())
             if pa.types.is_integer(chunk.type):
                 values.update(pc.fill_null(chunk.cast(pa.int64()), 0).to_numpy(zero_copy_only=False).tobytes())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pairstill.errors import ArtefactError, InputError, did_you_mean
+from pairstill.errors import ArtefactError, InputError, PairstillError, did_you_mean
 from pairstill.files import (
     MANIFEST,
     fingerprint_file,
@@ -23,7 +23,16 @@ from pairstill.files import (
     write_manifest,
     write_parquet,
 )
-from pairstill.scratch import PIECE_ROWS, pieces, positions, scratch_array, scratch_table, take
+from pairstill.scratch import (
+    IN_MEMORY_BYTES,
+    PIECE_ROWS,
+    pieces,
+    positions,
+    scratch_array,
+    scratch_strings,
+    scratch_table,
+    take,
+)
 from pairstill.tuples.collection import Collection, Kind, content_fingerprint, one_array
 
 FORMAT_VERSION = 2
@@ -180,8 +189,13 @@ class TupleSet:
         index = scratch_array((len(self), len(self.fields)), np.int64)
         for piece in pieces(len(self)):
             for position, one in enumerate(self.fields):
-                column = self._piece(piece, one.name)
-                found = pc.index_in(column, value_set=self.collections[one.collection].ids)
+                ids = self.collections[one.collection].ids
+                column = self._piece(piece, one.name).cast(ids.type)
+                if column.equals(ids.slice(piece.start, len(column))):
+                    # One item a row, as with texts that are no pairs: no table of all ids is needed.
+                    index[piece, position] = np.arange(piece.start, piece.stop)
+                    continue
+                found = pc.index_in(column, value_set=ids)
                 if found.null_count:
                     row = int(np.flatnonzero(np.asarray(found.is_null()))[0])
                     raise ArtefactError(
@@ -211,14 +225,20 @@ class TupleSet:
         for position, one in enumerate(self.fields):
             # Mostly a group is an item, which has a number already.
             if all(self._piece(piece, "group").equals(self._piece(piece, one.name)) for piece in pieces(len(self))):
-                first = np.full(len(self.collection_of(position)), len(self), np.int64)
+                items_there = len(self.collection_of(position))
+                first = scratch_array((items_there,), np.int64)
+                first[:] = len(self)
                 for piece in pieces(len(self)):
                     items, places = np.unique(self.index[piece, position], return_index=True)
                     first[items] = np.minimum(first[items], places + piece.start)
-                number = np.empty_like(first)
-                number[np.argsort(first, kind="stable")] = np.arange(len(first))
+                blocks = (first[one.start : one.stop + 1] for one in pieces(items_there))
+                number = None
+                if not all((one[1:] >= one[:-1]).all() for one in blocks):
+                    number = np.empty(items_there, np.int64)
+                    number[np.argsort(first, kind="stable")] = np.arange(items_there)
                 for piece in pieces(len(self)):
-                    out[piece] = number[self.index[piece, position]]
+                    found = self.index[piece, position]
+                    out[piece] = found if number is None else number[found]
                 return out
         known = self._piece(slice(0, 0), "group")
         for piece in pieces(len(self)):
@@ -321,7 +341,9 @@ class TupleSet:
 
     def save(self, folder: str | Path) -> None:
         """Write the folder: one Parquet file a collection, `tuples.parquet`, and last the manifest."""
-        folder = Path(folder)
+        folder, before = Path(folder), []
+        with contextlib.suppress(PairstillError, KeyError, TypeError):
+            before = [Path(str(name)).name for name in read_manifest(folder, "tuple-set", FORMAT_VERSION)["sha256"]]
         (folder / MANIFEST).unlink(missing_ok=True)
         for name, collection in self.collections.items():
             column = "text" if collection.kind == "text" else "content"
@@ -330,9 +352,9 @@ class TupleSet:
             )
         write_parquet(folder / "tuples.parquet", self.tuples)
         files = ["tuples.parquet", *(f"collection-{name}.parquet" for name in self.collections)]
-        for path in folder.glob("collection-*.parquet"):
-            if path.name not in files:
-                path.unlink()
+        for name in before:
+            if name not in files:
+                (folder / name).unlink(missing_ok=True)
         write_manifest(
             folder, "tuple-set", TEXT_VERSION if all(one.kind == "text" for one in self.fields) else FORMAT_VERSION,
             {
@@ -373,9 +395,7 @@ class TupleSet:
                 )  # fmt: skip
         collections = {}
         for name in body["collections"]:
-            table = read_parquet(folder / f"collection-{name}.parquet")
-            column = "content" if "content" in table.column_names else "text"
-            collections[name] = Collection(one_array(table.column("id")), one_array(table.column(column)))
+            collections[name] = _collection(folder / f"collection-{name}.parquet")
         fields = tuple(Field(**{**one, "columns": tuple(one["columns"])}) for one in body["fields"])
         for one in fields:
             if one.kind != collections[one.collection].kind:
@@ -403,6 +423,28 @@ class TupleSet:
                 "tuples": content_fingerprint([self.tuples.column(name) for name in sorted(self.tuples.column_names)]),
             }
         )
+
+
+def _collection(path: Path) -> Collection:
+    """In memory where it is small, else in scratch files; numbers always in memory."""
+    import pyarrow.parquet as pq
+
+    with contextlib.suppress(pa.ArrowInvalid), pq.ParquetFile(path) as file:
+        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+        numbers = pa.types.is_fixed_size_list(file.schema_arrow.types[1])
+        if sum(one.total_byte_size for one in groups) > IN_MEMORY_BYTES and not numbers:
+
+            def parts(name: str) -> Iterator[pa.Array]:
+                return (batch.column(0) for batch in file.iter_batches(columns=[name]))
+
+            ids, contents = file.schema_arrow.names
+            kind = str if contents == "text" else bytes
+            return Collection(
+                scratch_strings(partial(parts, ids), str), scratch_strings(partial(parts, contents), kind)
+            )
+    table = read_parquet(path)
+    column = "content" if "content" in table.column_names else "text"
+    return Collection(one_array(table.column("id")), one_array(table.column(column)))
 
 
 def _tuples_table(path: Path) -> pa.Table:

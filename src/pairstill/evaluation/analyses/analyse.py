@@ -68,8 +68,9 @@ def analyse(plan: Plan, evaluation: Evaluation, tuple_set: TupleSet, progress_of
 
 def _texts(inputs: Inputs) -> Iterator[str]:
     """The distinct texts of the labelled rows, a field after another."""
-    for field in range(len(inputs.tuple_set.fields)):
-        yield from inputs.tuple_set.texts(field, np.unique(inputs.tuples.index[:, field]))
+    for place, field in enumerate(inputs.tuple_set.fields):
+        if field.kind == "text":
+            yield from inputs.tuple_set.texts(place, np.unique(inputs.tuples.index[:, place]))
 
 
 @contextlib.contextmanager

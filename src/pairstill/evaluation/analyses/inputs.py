@@ -95,7 +95,9 @@ class Inputs:
         return {name: self.text(rows[0], place) for place, name in enumerate(self.tuple_set.field_names) if same[place]}
 
     def text(self, row: int, field: int) -> str:
-        """The text of a field of a row, its white space joined, cut to what a table can show."""
+        """The text of a field of a row, its white space joined, cut to what a table can show; the id of numbers and of an image."""
+        if self.tuple_set.fields[field].kind != "text":
+            return str(self.tuple_set.collection_of(field).ids[int(self.tuples.index[row, field])].as_py())
         return shown_text(self.tuple_set.texts(field, self.tuples.index[[row], field])[0])
 
 

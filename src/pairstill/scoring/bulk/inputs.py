@@ -161,7 +161,10 @@ def plan_input(address: str, columns: Mapping[str, str], id_types: Mapping[str, 
             kinds = found
         files.append(file)
     if kinds is None:
-        raise InputError(str(files[0].problem), file=files[0].name, fix="It is damaged or cut off: copy it again")
+        raise InputError(
+            str(files[0].problem), file=files[0].name, expected="a Parquet file of pairs, or a TREC run (NAME.trec)",
+            fix="If it is one, it is damaged or cut off: copy it again",
+        )  # fmt: skip
     return PairInput(address, dict(columns), tuple(files), kinds)
 
 

@@ -239,6 +239,12 @@ def check_stores(student: Student, stores: Mapping[str, RepresentationStore]) ->
                 fix="Give --store in the order of the student's fields" if other
                 else "Encode the items with `pairstill encode` and this student, into another folder",
             )  # fmt: skip
+        made_for = store.manifest.provenance.get("field")
+        if made_for not in (None, field):
+            raise ArtefactError(
+                f"the store of '{name}' was made for this student's field {made_for + 1}", file=store.folder,
+                expected=f"items encoded as field {field + 1}", fix="Give --store in the order of the student's fields",
+            )  # fmt: skip
         if not store.has_ids:
             raise InputError(f"the store of '{name}' has no ids", file=store.folder, fix="Write it with ids")
         if not len(store):

