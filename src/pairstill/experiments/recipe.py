@@ -14,6 +14,10 @@ from pairstill.errors import InputError, did_you_mean
 Scalar = str | int | float | bool | None
 Option = Scalar | list[Scalar] | dict[str, Any]
 Options = Mapping[str, Option]
+OWN_OPTIONS = {
+    "out": "Leave it out: --out of `pairstill run` has a folder for each cell",
+    "seed": "Name it under 'seeds', such as seeds: [0, 1]",
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Recipe:
         """Every combination, the last axis fastest.
 
         Raises:
-            InputError: Two cells would share a folder.
+            InputError: Two cells would share a folder, or an option is the grid's own to give.
         """
         found = []
         for labels in itertools.product(*self.grid.values()):
@@ -69,6 +73,9 @@ class Recipe:
             options = dict(self.distill)
             for axis, label in axes.items():
                 options = merged(options, self.grid[axis][label])
+            for name, fix in OWN_OPTIONS.items():
+                if name in options:
+                    raise InputError(f"the recipe gives '{name}' to a student", file=self.file, fix=fix)
             found.append(Cell(", ".join(labels), axes, options))
         seen: dict[str, str] = {}
         for cell in found:
