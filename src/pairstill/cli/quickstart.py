@@ -33,6 +33,7 @@ def quickstart(
     from pairstill.cli.annotate import annotate
     from pairstill.cli.distill import distill
     from pairstill.cli.evaluate import evaluate
+    from pairstill.cli.export import export
     from pairstill.cli.mine import mine
     from pairstill.cli.teach import teach
     from pairstill.errors import InputError
@@ -44,7 +45,7 @@ def quickstart(
     plan = QuickstartPlan()
     began = time.perf_counter()
     total = 4 + len(plan.students)
-    tuples, teacher, scores = out / "tuples", out / "teacher", out / "scores"
+    tuples, teacher, teacher_base, scores = (out / name for name in ("tuples", "teacher", "teacher-base", "scores"))
 
     seeds = out / "quickstart.json"
     begun = read_json(seeds)["seed"] if seeds.exists() else 0 if (tuples / MANIFEST).exists() else seed
@@ -80,8 +81,11 @@ def quickstart(
         if (folder / "config.json").exists():
             print(f"reused: {folder}")
             continue
+        if rung.from_teacher and not (teacher_base / "config.json").exists():
+            export(student=teacher, out=teacher_base)
         distill(
-            student=rung.architecture, tuples=tuples, out=folder, scores=[scores], setting=list(rung.settings),
+            student=rung.architecture, base=str(teacher_base) if rung.from_teacher else None, tuples=tuples, out=folder,
+            scores=[scores], setting=list(rung.settings),
             max_length=[2 * plan.max_length if rung.architecture == "cross-encoder" else plan.max_length], stages=rung.stages,
             pairs=rung.stage2_pairs, stage1_pairs=None if rung.stages == "one" else rung.stage1_pairs, batch_size=64, looks=4, validation_rows=600,
             seed=seed, threads=threads,

@@ -16,6 +16,8 @@ class QuickstartStudent:
         stages: As `distill --stages` takes it.
         stage1_pairs: Tuples presented in stage 1.
         stage2_pairs: Tuples presented in stage 2.
+        from_teacher: Begin with the teacher's layers: those of a sentence encoder have to learn to read two texts at once, and
+            in so few pairs may not.
     """
 
     name: str
@@ -24,6 +26,7 @@ class QuickstartStudent:
     stages: str = "two"
     stage1_pairs: int = 40_000
     stage2_pairs: int = 4_500
+    from_teacher: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,12 @@ class QuickstartPlan:
         QuickstartStudent("DE-FFNN", "de-ffnn", stage2_pairs=3_000),
         QuickstartStudent("DiPair-TSF", "dipair-tsf"),
         QuickstartStudent(
-            "small cross-encoder", "cross-encoder", settings=("encoder.layers=4",), stages="one", stage2_pairs=7_500
+            "small cross-encoder",
+            "cross-encoder",
+            settings=("encoder.layers=4",),
+            stages="one",
+            stage2_pairs=3_000,
+            from_teacher=True,
         ),
     )
     cost_seconds: float = 5.0
