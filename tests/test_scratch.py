@@ -16,8 +16,7 @@ from pairstill import scratch
 from pairstill.errors import InputError
 from pairstill.teachers.scores import TeacherScores
 from pairstill.teachers.triple_scores import write_triple_scores
-from pairstill.tuples import TupleSet
-from pairstill.tuples import tuple_set as tuple_set_module
+from pairstill.tuples import TupleSet, stored_tables
 from tiny import tiny_tuple_set
 
 
@@ -26,8 +25,8 @@ def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything lies on disk and is worked on 64 rows at a time."""
     monkeypatch.setattr(scratch, "IN_MEMORY_BYTES", 0)
     monkeypatch.setattr(scratch, "PIECE_ROWS", 64)
-    monkeypatch.setattr(tuple_set_module, "IN_MEMORY_BYTES", 0)
-    monkeypatch.setattr(tuple_set_module, "PIECE_ROWS", 64)
+    monkeypatch.setattr(stored_tables, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(stored_tables, "PIECE_ROWS", 64)
 
 
 def same(one: Any, two: Any) -> None:

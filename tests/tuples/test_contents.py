@@ -15,8 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pairstill.errors import ArtefactError, InputError
-from pairstill.tuples import Collection, SourceSpec, TupleSet, read_tuple_set
-from pairstill.tuples import tuple_set as tuple_set_module
+from pairstill.tuples import Collection, SourceSpec, TupleSet, read_tuple_set, stored_tables
 from pairstill.tuples.content_source import ContentSource
 from pairstill.tuples.contents import read_contents
 from pairstill.tuples.images import encode_image
@@ -216,7 +215,7 @@ def image_set(folder: Path, **files: bytes) -> TupleSet:
 def test_images_are_kept_as_their_files_hold_them(
     in_memory_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuple_set_module, "IN_MEMORY_BYTES", in_memory_bytes)
+    monkeypatch.setattr(stored_tables, "IN_MEMORY_BYTES", in_memory_bytes)
     made = image_set(tmp_path)
     assert made.fields[1].kind == "image"
     assert made.values(1) == [(tmp_path / "pictures" / name).read_bytes() for name in ("red.png", "blue.jpg")]

@@ -156,10 +156,9 @@ def _prepared_head(student: Student, dtype: str) -> tuple[FastHead, str]:
 
 
 def _check_same(store: RepresentationStore, settings: EncodeSettings, dtype: str, mark: str | None, field: int) -> None:
-    made_for = store.manifest.provenance.get("field")
-    if made_for not in (None, field):
+    if store.position is not None and store.position != field:
         raise ArtefactError(
-            f"the store holds items of field {made_for + 1}", file=store.folder, expected=f"items of field {field + 1}",
+            f"the store holds items of field {store.position + 1}", file=store.folder, expected=f"items of field {field + 1}",
             fix="Choose another folder",
         )  # fmt: skip
     if settings.dtype is not None and store.dtype != dtype:

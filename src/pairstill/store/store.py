@@ -244,6 +244,12 @@ class RepresentationStore:
         """Valid entries of the items at `rows`: `(items,)` int64; nothing else is read."""
         return np.asarray(self.block(self._stored_rows(rows), ["lengths"]).arrays["lengths"][1])
 
+    @property
+    def position(self) -> int | None:
+        """Which of its student's fields the items were encoded as, from 0; None where the writer did not note it."""
+        noted = self.manifest.provenance.get("field")
+        return noted if isinstance(noted, int) else None
+
     def bytes_per_item(self) -> float:
         """Bytes that an item occupies, its length and place not counted; the mean where the stride is ragged."""
         total = 0

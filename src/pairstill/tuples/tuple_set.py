@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,21 +19,12 @@ from pairstill.files import (
     fingerprint_file,
     fingerprint_json,
     read_manifest,
-    read_parquet,
     write_manifest,
     write_parquet,
 )
-from pairstill.scratch import (
-    IN_MEMORY_BYTES,
-    PIECE_ROWS,
-    pieces,
-    positions,
-    scratch_array,
-    scratch_strings,
-    scratch_table,
-    take,
-)
+from pairstill.scratch import pieces, positions, scratch_array, take
 from pairstill.tuples.collection import Collection, Kind, content_fingerprint, one_array
+from pairstill.tuples.stored_tables import read_collection, read_tuples
 
 FORMAT_VERSION = 2
 TEXT_VERSION = 1
@@ -395,7 +386,7 @@ class TupleSet:
                 )  # fmt: skip
         collections = {}
         for name in body["collections"]:
-            collections[name] = _collection(folder / f"collection-{name}.parquet")
+            collections[name] = read_collection(folder / f"collection-{name}.parquet")
         fields = tuple(Field(**{**one, "columns": tuple(one["columns"])}) for one in body["fields"])
         for one in fields:
             if one.kind != collections[one.collection].kind:
@@ -407,7 +398,7 @@ class TupleSet:
             fields=fields,
             labels=Labels(**{**body["labels"], "classes": tuple(body["labels"]["classes"])}),
             collections=collections,
-            tuples=_tuples_table(folder / "tuples.parquet"),
+            tuples=read_tuples(folder / "tuples.parquet"),
             slices=tuple(body["slices"]),
             provenance=body["provenance"],
         )
@@ -423,36 +414,3 @@ class TupleSet:
                 "tuples": content_fingerprint([self.tuples.column(name) for name in sorted(self.tuples.column_names)]),
             }
         )
-
-
-def _collection(path: Path) -> Collection:
-    """In memory where it is small, else in scratch files; numbers always in memory."""
-    import pyarrow.parquet as pq
-
-    with contextlib.suppress(pa.ArrowInvalid), pq.ParquetFile(path) as file:
-        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-        numbers = pa.types.is_fixed_size_list(file.schema_arrow.types[1])
-        if sum(one.total_byte_size for one in groups) > IN_MEMORY_BYTES and not numbers:
-
-            def parts(name: str) -> Iterator[pa.Array]:
-                return (batch.column(0) for batch in file.iter_batches(columns=[name]))
-
-            ids, contents = file.schema_arrow.names
-            kind = str if contents == "text" else bytes
-            return Collection(
-                scratch_strings(partial(parts, ids), str), scratch_strings(partial(parts, contents), kind)
-            )
-    table = read_parquet(path)
-    column = "content" if "content" in table.column_names else "text"
-    return Collection(one_array(table.column("id")), one_array(table.column(column)))
-
-
-def _tuples_table(path: Path) -> pa.Table:
-    """In memory where it is small, else in a scratch file."""
-    import pyarrow.parquet as pq
-
-    # What is damaged is left to `read_parquet`, which says so.
-    with contextlib.suppress(pa.ArrowInvalid), pq.ParquetFile(path) as file:
-        if file.metadata.num_rows > PIECE_ROWS:
-            return scratch_table(file.iter_batches(), file.schema_arrow)
-    return read_parquet(path)

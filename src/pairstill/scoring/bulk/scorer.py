@@ -230,20 +230,16 @@ def check_stores(student: Student, stores: Mapping[str, RepresentationStore]) ->
         )
     wanted = [representation_fingerprint(student, field) for field in range(student.field_count)]
     for field, (name, store) in enumerate(stores.items()):
-        if store.encoder_fingerprint != wanted[field]:
+        if store.encoder_fingerprint != wanted[field] or store.position not in (None, field):
             other = [number for number, one in enumerate(wanted) if one == store.encoder_fingerprint]
+            # Fields that share an encoder have one fingerprint.
+            other = other if store.position is None else [one for one in other if one == store.position]
             raise ArtefactError(
                 f"the store of '{name}' was made for this student's field {other[0] + 1}" if other
                 else f"the store of '{name}' was made by another student ({store.encoder_fingerprint[:12]})",
                 file=store.folder, expected=f"representations of this student's field {field + 1} ({wanted[field][:12]})",
                 fix="Give --store in the order of the student's fields" if other
                 else "Encode the items with `pairstill encode` and this student, into another folder",
-            )  # fmt: skip
-        made_for = store.manifest.provenance.get("field")
-        if made_for not in (None, field):
-            raise ArtefactError(
-                f"the store of '{name}' was made for this student's field {made_for + 1}", file=store.folder,
-                expected=f"items encoded as field {field + 1}", fix="Give --store in the order of the student's fields",
             )  # fmt: skip
         if not store.has_ids:
             raise InputError(f"the store of '{name}' has no ids", file=store.folder, fix="Write it with ids")
