@@ -21,8 +21,7 @@ from pairstill.training.batches import Batches
 from pairstill.training.data import TrainingData
 from pairstill.training.order import epoch_order
 from pairstill.training.settings import TrainingSettings
-from pairstill.tuples import Tuples, TupleSet
-from pairstill.tuples import tuple_set as tuple_set_module
+from pairstill.tuples import Tuples, TupleSet, stored_tables
 
 
 def data_of(count: int, queries: int, lists: bool = False) -> TrainingData:
@@ -112,7 +111,8 @@ def test_training_from_disk_is_the_same_training(
         if place == "disk":
             monkeypatch.setattr(scratch, "IN_MEMORY_BYTES", 0)
             monkeypatch.setattr(scratch, "PIECE_ROWS", 64)
-            monkeypatch.setattr(tuple_set_module, "PIECE_ROWS", 64)
+            monkeypatch.setattr(stored_tables, "IN_MEMORY_BYTES", 0)
+            monkeypatch.setattr(stored_tables, "PIECE_ROWS", 64)
         given = ["distill", "--student", "de-ffnn", "--tuples", tmp_path / "tuples", "--scores", tmp_path / "scores", "--base", base,
                  "--max-length", 16, "--set", "encoder.layers=1", "--pairs", 128, "--batch-size", 32, "--stage1-pairs", 256,
                  "--precision", "float32", "--threads", 1, "--looks", 2, "--loss", "margin-mse", "--out", tmp_path / place]  # fmt: skip
