@@ -11,15 +11,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from pairstill.students import cross_encoder
+from pairstill.students import PreTTR, cross_encoder, make_student, prettr
 from pairstill.students.cross_encoder import CrossEncoder
-from pairstill.students.encoders import language_model, transformer, tri_letter
+from pairstill.students.encoders import language_model, transformer, tri_letter, word_vectors
+from pairstill.students.encoders import split as split_module
 from pairstill.students.encoders.language_model import load_language_model
 from pairstill.students.encoders.layers import layer_outputs, packed_layer_outputs
 from pairstill.students.encoders.packed_transformer import packs
 from pairstill.students.encoders.packing import Packing
 from pairstill.students.encoders.transformer import EncoderConfig, Keep, TransformerEncoder
 from pairstill.students.encoders.tri_letter import TriLetterEncoder
+from pairstill.students.encoders.word_vectors import WordContext
+from pairstill.students.persistence import parse_config
+from tiny import tiny_base
 
 
 @pytest.fixture
@@ -157,7 +161,11 @@ def test_every_layer_gives_the_same_and_has_the_same_gradients(attention: bool, 
 
 
 def same_both_ways(
-    model: torch.nn.Module, module: ModuleType, monkeypatch: pytest.MonkeyPatch, outputs: Callable[[], Tensor]
+    model: torch.nn.Module,
+    module: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    outputs: Callable[[], Tensor],
+    *also: ModuleType,
 ) -> None:
     def run() -> list[Tensor]:
         model.zero_grad()
@@ -166,7 +174,8 @@ def same_both_ways(
         return [found.detach(), *(one.grad.clone() for one in model.parameters() if one.grad is not None)]
 
     packed = run()
-    monkeypatch.setattr(module, "packs", lambda _: False)
+    for one in (module, *also):
+        monkeypatch.setattr(one, "packs" if hasattr(one, "packs") else "computable", lambda _: False)
     padded = run()
     assert len(packed) == len(padded) > 20
     for one, other in zip(packed, padded, strict=True):
@@ -214,3 +223,39 @@ def test_bfloat16_differs_by_its_precision(encoder: TransformerEncoder) -> None:
     exact, rounded = gradients(True), gradients(False)
     assert rounded.dtype == torch.float32
     assert 0 < ((rounded - exact).norm() / exact.norm()).item() < 0.03
+
+
+@pytest.mark.parametrize("compression", [None, 5])
+@pytest.mark.parametrize("split", [1, 2])
+def test_prettr_gives_the_same_logits_and_gradients(
+    split: int, compression: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    values = {
+        "encoder": {"base": str(tiny_base(tmp_path)), "max_lengths": [6, 9]},
+        "split": split,
+        "compression": compression,
+    }
+    model = make_student("prettr", parse_config("prettr", values)).train()
+    assert isinstance(model, PreTTR)
+    assert packs(model.lower)
+    assert len(model.upper) == 3 - split
+    tokens = [model.tokenize(0, ["w1 w2 w3", "w4"]), model.tokenize(1, ["w3 w4 w5 w6 w7 w8 w9", "", "w2 w3"])]
+    index = torch.tensor([[1, 0], [0, 0], [0, 2], [1, 1]])
+
+    def logits() -> Tensor:
+        prepared = []
+        for field, one in enumerate(tokens):
+            ids, lengths = (torch.from_numpy(array) for array in one.padded(np.arange(len(one))))
+            outputs = model.encoder_outputs(field, ids, lengths)
+            prepared.append(model.prepare(field, model.project(field, outputs)))
+        return model.score(prepared, index)
+
+    same_both_ways(model, split_module, monkeypatch, logits, prettr)
+
+
+def test_word_vectors_in_context_are_the_same_and_have_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    model = WordContext(60, 12, layers=2, heads=3, intermediate=10).train()
+    ids, lengths = batch()
+    same_both_ways(model, word_vectors, monkeypatch, lambda: model(ids, lengths, 5))

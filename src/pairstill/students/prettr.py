@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from pairstill.errors import InputError
 from pairstill.representation import Representation
 from pairstill.students.base import Prepared, Student, as_tensors
+from pairstill.students.encoders.layer_parts import LayerParts, layers_of
+from pairstill.students.encoders.packed_transformer import packs, run_packed_layers
+from pairstill.students.encoders.packing import Packing
 from pairstill.students.encoders.pretrained import (
     attention_mask,
     check_max_lengths,
@@ -21,7 +24,7 @@ from pairstill.students.encoders.pretrained import (
     position_limit,
     tokenize,
 )
-from pairstill.students.encoders.split import MASKED, LayerParts, LowerLayers, layers_of
+from pairstill.students.encoders.split import MASKED, LowerLayers
 from pairstill.students.encoders.transformer import saved_config, transformer_multiply_adds
 from pairstill.tokens.ragged import RaggedTokens, bucket_budget, length_batches
 
@@ -147,9 +150,11 @@ class PreTTR(Student):
         return Representation(vectors * valid, outputs.lengths)
 
     def prepare(self, field: int, representation: Representation[Any]) -> Prepared:
-        """Decompression, and the first upper layer's queries, keys and values of these tokens."""
+        """Decompression, and the first upper layer's queries, keys and values of these tokens (in packed training, it makes them)."""
         tensors = as_tensors(representation, self.device)
         hidden = tensors.vectors if self.decompress is None else self.decompress(tensors.vectors)
+        if packs(self.lower):
+            return {"lengths": tensors.lengths, "hidden": hidden}
         first = self.parts[0]
         prepared = {"lengths": tensors.lengths, "key": first.key(hidden), "value": first.value(hidden)}
         if len(self.parts) == 1:
@@ -160,6 +165,8 @@ class PreTTR(Student):
 
     def score(self, prepared: Sequence[Prepared], index: Tensor) -> Tensor:
         """The upper layers over the joined tuples, of the last one the CLS vector alone."""
+        if "key" not in prepared[0]:
+            return self._score_packed(prepared, index)
         lengths = [one["lengths"][index[:, field]] for field, one in enumerate(prepared)]
         widths = [int(one.max()) for one in lengths]
 
@@ -185,8 +192,32 @@ class PreTTR(Student):
         logits: Tensor = self.output(hidden[:, 0])
         return logits.float()
 
+    def _score_packed(self, prepared: Sequence[Prepared], index: Tensor) -> Tensor:
+        """As `score`, of hidden vectors alone; padding exists within the attention alone."""
+        lengths = torch.stack([one["lengths"][index[:, field]] for field, one in enumerate(prepared)], dim=1)
+        ends = lengths.cumsum(dim=1)
+        joined, width = ends[:, -1], int(ends[:, -1].max())
+        packing = Packing.of(joined, width, joined)
+        row, place = packing.slots // width, packing.slots % width
+        side = (place[:, None] >= ends[row]).sum(dim=1)
+        widths = torch.tensor([one["hidden"].shape[1] for one in prepared])
+        tokens = torch.tensor([one["hidden"][..., 0].numel() for one in prepared])
+        found = (
+            (tokens.cumsum(0) - tokens)[side] + index[row, side] * widths[side] + place - (ends - lengths)[row, side]
+        )
+        hidden = torch.cat([one["hidden"].flatten(0, 1) for one in prepared]).float().index_select(0, found)
+        hidden = run_packed_layers(self.upper[:-1], packing, hidden)
+        last = self.parts[-1]
+        key, value = packing.spread(last.key(hidden)), packing.spread(last.value(hidden))
+        first = hidden[torch.from_numpy(packing.starts)][:, None]
+        bias = ((1 - attention_mask(joined, width)) * MASKED)[:, None, None].float()
+        logits: Tensor = self.output(last.finish(last.attend(last.query(first), key, value, bias), first)[:, 0])
+        return logits.float()
+
     def score_buckets(self, prepared: Sequence[Prepared], index: Tensor) -> Tensor:
         """As `score`, in a few passes of similar length, so that little is padded and memory stays bounded."""
+        if "key" not in prepared[0]:
+            return self.score(prepared, index)
         lengths = torch.stack([one["lengths"][index[:, field]] for field, one in enumerate(prepared)], dim=1)
         joined = lengths.sum(dim=1).cpu().numpy()
         budget = bucket_budget(joined) if torch.is_grad_enabled() else 8192

@@ -6,7 +6,7 @@ Here every operand is converted once, the three projections are one product, and
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +19,13 @@ from pairstill.compiled import share_threads
 from pairstill.students.encoders import layer_kernels as kernels
 from pairstill.students.encoders.attention import ATTENTION, RECORDED
 from pairstill.students.encoders.dropout import Dropped
+from pairstill.students.encoders.layer_parts import LayerParts, layers_of
 from pairstill.students.encoders.packing import Packing
-from pairstill.students.encoders.split import LayerParts, layers_of
 
 _layer_norm = torch.ops.aten.native_layer_norm
 _layer_norm_backward = torch.ops.aten.native_layer_norm_backward
 _gelu_backward = torch.ops.aten.gelu_backward
+_relu_backward = torch.ops.aten.threshold_backward
 
 
 def packs(transformer: nn.Module) -> bool:
@@ -36,19 +37,23 @@ def packable(transformer: nn.Module) -> bool:
     """Whether a transformer without head can take packed texts: a BERT on a CPU, float32 or surrounded by an autocast to bfloat16."""
     config: Any = transformer.config
     known = config.model_type == "bert" and config.hidden_act == "gelu" and config._attn_implementation == ATTENTION
-    on_cpu = next(transformer.parameters()).device.type == "cpu"
-    precise = not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") == torch.bfloat16
-    return known and on_cpu and precise
+    return known and computable(transformer)
+
+
+def computable(module: nn.Module) -> bool:
+    """Whether packed layers are for where a module is and for the precision that is asked for."""
+    on_cpu = next(module.parameters()).device.type == "cpu"
+    return on_cpu and (not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") == torch.bfloat16)
 
 
 def run_packed(transformer: Any, packing: Packing, ids: Tensor, types: Tensor | None = None) -> Tensor:
     """Last hidden states `(tokens, dim)` of padded ids and token types `(texts, width)`; see `Packing.spread`."""
-    return run_packed_layers(transformer, packing, _embedded(transformer, packing, ids, types))
+    return run_packed_layers(layers_of(transformer), packing, _embedded(transformer, packing, ids, types))
 
 
-def run_packed_layers(transformer: Any, packing: Packing, hidden: Tensor) -> Tensor:
-    """Last hidden states `(tokens, dim)` of what embeddings gave, `(tokens, dim)` float32."""
-    for layer in layers_of(transformer):
+def run_packed_layers(layers: Iterable[nn.Module], packing: Packing, hidden: Tensor) -> Tensor:
+    """Last hidden states `(tokens, dim)` of `LayerParts.of` layers over what embeddings gave, `(tokens, dim)` float32."""
+    for layer in layers:
         hidden, _ = _run_layer(LayerParts.of(layer), hidden, packing, scored=False)
     return hidden
 
@@ -83,11 +88,12 @@ def _run_layer(parts: LayerParts, hidden: Tensor, packing: Packing, *, scored: b
     norms = (parts.attention_norm, parts.output_norm)
     drops = [one.p if one.training else 0.0 for one in (parts.attention_dropout, parts.dropout)]
     epsilon = [one.eps for one in norms]
+    rectified = parts.activation is nn.functional.relu
     precision = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
     parameters = [value for one in (*dense, *norms) for value in (one.weight, one.bias)]
     with torch.autocast("cpu", enabled=False):
         left, scores = _PackedLayer.apply(  # type: ignore[no-untyped-call]
-            hidden, packing, (parts.heads, *drops, *epsilon, precision, scored), *parameters
+            hidden, packing, (parts.heads, *drops, *epsilon, precision, scored, rectified), *parameters
         )
     return left, scores
 
@@ -99,7 +105,7 @@ class _PackedLayer(Function):
     ) -> tuple[Tensor, Tensor | None]:
         query, query_bias, key, key_bias, value, value_bias = parameters[:6]
         out, out_bias, up, up_bias, down, down_bias, norm_1, norm_bias_1, norm_2, norm_bias_2 = parameters[6:]
-        heads, attention_dropout, dropout, epsilon_1, epsilon_2, precision, scored = settings
+        heads, attention_dropout, dropout, epsilon_1, epsilon_2, precision, scored, rectified = settings
         size = hidden.shape[1:]
 
         entered = hidden.to(precision)
@@ -118,7 +124,7 @@ class _PackedLayer(Function):
         middle, mean_1, scale_1 = _layer_norm(summed_1, size, norm_1, norm_bias_1, epsilon_1)
         narrow_middle = middle.to(precision)
         raised = torch.addmm(b_up, narrow_middle, w_up.t())
-        activated = nn.functional.gelu(raised)
+        activated = nn.functional.relu(raised) if rectified else nn.functional.gelu(raised)
         drop_2 = Dropped(dropout)
         summed_2 = drop_2(torch.addmm(b_down, activated, w_down.t())) + middle
         left: Tensor
@@ -129,7 +135,7 @@ class _PackedLayer(Function):
             mean_2, scale_2, norm_1, norm_bias_1, norm_2, norm_bias_2,
         )  # fmt: skip
         ctx.drops, ctx.blocks = (drop_1, drop_2), blocks
-        ctx.packing = packing
+        ctx.packing, ctx.rectified = packing, rectified
         return left, scores
 
     @staticmethod
@@ -145,7 +151,8 @@ class _PackedLayer(Function):
             gradients[0], summed_2, size, mean_2, scale_2, norm_2, norm_bias_2, every
         )
         on_down = drop_2.backward(on_sum).to(precision)
-        on_raised = _gelu_backward(on_down @ w_down, raised)
+        on_activated = on_down @ w_down
+        on_raised = _relu_backward(on_activated, raised, 0) if ctx.rectified else _gelu_backward(on_activated, raised)
         on_middle = on_sum + on_raised @ w_up
         on_sum, on_norm_1, on_norm_bias_1 = _layer_norm_backward(
             on_middle, summed_1, size, mean_1, scale_1, norm_1, norm_bias_1, every

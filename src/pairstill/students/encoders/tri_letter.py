@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from pairstill.errors import InputError
 from pairstill.students.encoders import attention
+from pairstill.students.encoders.layer_parts import layers_of
 from pairstill.students.encoders.packed_transformer import packs, run_packed_layers
 from pairstill.students.encoders.packing import Packing
 from pairstill.students.encoders.pretrained import as_encoder, encoder_from_config, load_encoder
@@ -97,7 +98,7 @@ class TriLetterEncoder(TransformerEncoder):
         vectors = vectors + self.positions(places)
         if packs(self.model):
             packing = Packing.of(lengths, words, lengths)
-            return packing.spread(run_packed_layers(self.model, packing, packing.pack(vectors)))
+            return packing.spread(run_packed_layers(layers_of(self.model), packing, packing.pack(vectors)))
         return self.run_layers(lengths, words, inputs_embeds=vectors)
 
 

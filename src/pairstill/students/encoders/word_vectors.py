@@ -11,7 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from pairstill.errors import InputError
+from pairstill.students.encoders.packed_transformer import computable, run_packed_layers
+from pairstill.students.encoders.packing import Packing
 from pairstill.students.encoders.pretrained import attention_mask
+from pairstill.students.encoders.token_table import TokenTable
 
 
 def read_word_vectors(path: str | Path, wanted: Callable[[int, str], bool]) -> tuple[list[str], np.ndarray]:
@@ -103,7 +106,7 @@ class WordContext(nn.Module):
 
     def __init__(self, words: int, dim: int, layers: int, heads: int, intermediate: int) -> None:
         super().__init__()
-        self.words = nn.Embedding(words, dim)
+        self.words = TokenTable(nn.Embedding(words, dim))
         layer = nn.TransformerEncoderLayer(dim, heads, intermediate, dropout=0.0, batch_first=True)
         self.context = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.mix = nn.Parameter(torch.tensor(0.5))
@@ -112,6 +115,12 @@ class WordContext(nn.Module):
     def forward(self, ids: Tensor, lengths: Tensor, offset: int | Tensor) -> Tensor:
         """`(items, tokens, dim)`, zero past each length; `offset` is the position of the first token."""
         valid = attention_mask(lengths, ids.shape[1])
+        if torch.is_grad_enabled() and computable(self):
+            packing = Packing.of(lengths, ids.shape[1], lengths)
+            words = self.words(ids.reshape(-1)[packing.slots])
+            places = positions(ids.shape[1], words.shape[1], offset)[packing.slots % ids.shape[1]]
+            context = run_packed_layers(self.context.layers, packing, words + places)
+            return packing.spread(self.mix * words + (1 - self.mix) * context) * valid[:, :, None]
         words = self.words(ids)
         context = self.context(
             words + positions(ids.shape[1], words.shape[2], offset).to(words), src_key_padding_mask=valid == 0
