@@ -30,7 +30,10 @@ def work(base: Path, tuple_set: TupleSet, tmp_path_factory: pytest.TempPathFacto
     """Students, the tuple set, and stores of its items."""
     folder = tmp_path_factory.mktemp("search")
     tuple_set.save(folder / "tuples")
-    for name, values in (("de-cos", {}), ("bert-dot", {}), ("de-ffnn", {}), ("other", {"pooling": "cls"})):
+    colbert = {"query_masks": 2, "projection": 8}
+    for name, values in (
+        ("de-cos", {}), ("bert-dot", {}), ("de-ffnn", {}), ("colbert", colbert), ("other", {"pooling": "cls"}),
+    ):  # fmt: skip
         student = tiny_student(base, "de-cos" if name == "other" else name, **values)
         student.save_pretrained(folder / name)
         items = tuple_set.collection_of(1)
@@ -159,6 +162,55 @@ def test_dot_products_are_searched(work: Path, tuple_set: TupleSet, tmp_path: Pa
             assert score == pytest.approx(truth[query][item], rel=1e-5, abs=1e-5)
             if way == "exact":
                 assert score == pytest.approx(sorted(truth[query].values(), reverse=True)[rank - 1], rel=1e-5, abs=1e-5)
+
+
+def test_late_interaction_is_searched_by_an_index_of_tokens(work: Path, tuple_set: TupleSet, tmp_path: Path) -> None:
+    pytest.importorskip("faiss")
+    index = ["index", "--store", work / "colbert-store", "--out", tmp_path / "index", "--threads", 1]
+    asking = ["--student", work / "colbert", "--tuples", work / "tuples"]
+    built = said(*index, *asking, "--split", "test", "--lists", 20)
+    assert re.search(r"40 items, \d+ tokens, 20 centroids, 0 MB, built in", built)
+    assert re.search(r"recall@10: 1\.0000 against exact search on 6 queries at effort 1;", built)
+    found = said(*searching(work, tmp_path / "run", "colbert", index=tmp_path / "index", top=5, check=3))
+    assert "queries/s (approximate)" in found
+    assert re.search(r"recall@10: [01]\.\d{4} against exact search on 3 of these queries at effort", found)
+    assert "on 6 of these queries" in said(*searching(work, tmp_path / "again", "colbert", index=tmp_path / "index"))
+    truth = truth_of(work, tuple_set, "colbert")
+    for query, item, _, score in table_of(tmp_path / "run"):
+        assert score == pytest.approx(truth[query][item], rel=1e-5, abs=1e-5)
+    assert "up to 10 vectors an item. Give --student, if it is one of late interaction" in refused(*index)
+    assert "--structure has no effect here: a colbert compares no single vectors" in refused(
+        *index, *asking, "--structure", "ivf"
+    )
+    assert "the manifest says format 'pairstill/token-index'" in refused(
+        "index", "--store", work / "de-cos-store", "--out", tmp_path / "index"
+    )
+    texts, ids = tuple_set.collection_of(0).text_list, tuple_set.collection_of(0).ids
+    encode_store(load_student(work / "colbert"), 0, ids, texts, tmp_path / "queries", "query")
+    other_way = [
+        "--student",
+        work / "colbert",
+        "--tuples",
+        work / "tuples",
+        "--position",
+        2,
+        "--store",
+        tmp_path / "queries",
+    ]
+    assert "an index of tokens serves its first" in refused("index", *other_way, "--out", tmp_path / "other")
+    assert "an index of tokens serves its first" in refused(
+        "search", *other_way, "--index", tmp_path / "index", "--out", tmp_path / "other"
+    )
+    assert "is neither a similarity of two vectors nor a MaxSim" in refused(
+        "index",
+        "--store",
+        work / "de-ffnn-store",
+        "--out",
+        tmp_path / "other",
+        "--student",
+        work / "de-ffnn",
+        *asking[2:],
+    )
 
 
 def test_queries_from_a_file_and_qrels(work: Path, tmp_path: Path) -> None:

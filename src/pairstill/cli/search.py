@@ -42,11 +42,13 @@ def search(
         float | None, typer.Option(help="Least label, or grade of --qrels, that MRR, MAP and Recall call relevant.")
     ] = None,
     check: Annotated[
-        int,
+        int | None,
         typer.Option(
-            min=0, help="With --index: queries that are searched exactly, too, to reach the index's recall on them."
+            min=0,
+            help="With --index: queries that are searched exactly, too, to reach the index's recall on them; 100, or 20 of late "
+            "interaction, if left out.",
         ),
-    ] = 100,
+    ] = None,
     precision: Annotated[str, typer.Option(help="Of the encoder: float32 or bfloat16, or auto.")] = "float32",
     threads: Annotated[
         int | None, typer.Option(help="Threads; OMP_NUM_THREADS or all cores that are ours if left out.")

@@ -25,7 +25,9 @@ from pairstill.files import (
 )
 from pairstill.retrieval.best import Found
 from pairstill.retrieval.exact import exact_search
+from pairstill.retrieval.index_state import staleness, state_of
 from pairstill.retrieval.item_keys import item_keys, kept_rows
+from pairstill.retrieval.recall import Recall, share_found
 from pairstill.retrieval.vectors import Metric, StoredVectors
 from pairstill.store import RepresentationStore
 from pairstill.store.shard_file import read_header, write_arrays
@@ -76,27 +78,6 @@ class IndexSettings:
                 raise InputError(f"'{name}' of the index is {getattr(self, name)}", expected="1 or more")
         if not 0 < self.recall <= 1:
             raise InputError(f"the recall asked for is {self.recall:g}", expected="above 0 and at most 1")
-
-
-@dataclass(frozen=True)
-class Recall:
-    """Recall against exact search, and both speeds, on a sample of queries all searched in one call.
-
-    Attributes:
-        depth: The share is of the best so many.
-        value: Mean share of the truly nearest that were found.
-        queries: How many were asked.
-        asked: `queries`, or `items` of the store, each without itself.
-        approximate_per_s: Queries a second.
-        exact_per_s: Queries a second.
-    """
-
-    depth: int
-    value: float
-    queries: int
-    asked: Literal["queries", "items"]
-    approximate_per_s: float
-    exact_per_s: float
 
 
 @dataclass(frozen=True)
@@ -297,30 +278,6 @@ def read_index_manifest(folder: Path) -> IndexManifest:
         raise ArtefactError(f"the manifest is damaged: {error}", file=folder / MANIFEST) from None
 
 
-def state_of(store: RepresentationStore) -> str:
-    """SHA-256 of the store's manifest: equal for equal states of one store."""
-    return fingerprint_file(store.folder / MANIFEST)
-
-
-def staleness(manifest: IndexManifest, store: RepresentationStore) -> str | None:
-    """Why an index does not belong to a store as it is now; None where it does."""
-    if manifest.encoder_fingerprint != store.encoder_fingerprint:
-        return f"the index was built of a store of another encoder ({manifest.encoder_fingerprint[:12]})"
-    if manifest.store_state != state_of(store):
-        return (
-            f"the index is stale: it was built of another store or another state of it (generation {manifest.generation}, "
-            f"{manifest.items:,} items; the store has generation {store.generation}, {len(store):,} items)"
-        )
-    return None
-
-
-def _share(found: Found, truth: Found) -> float:
-    # faiss sums in another order: similarities agree to some 1e-6 of their size.
-    last = truth.scores[:, -1:]
-    near = found.scores >= last - 1e-5 * np.maximum(np.abs(last), 1e-3)
-    return float(near.sum(axis=1).clip(max=truth.rows.shape[1]).mean() / truth.rows.shape[1])
-
-
 def import_faiss() -> Any:
     """The library.
 
@@ -380,7 +337,7 @@ def _tuned(
         began = time.perf_counter()
         similarities, rows = _searched(index, settings.structure, asked, depth + more, effort)
         seconds = time.perf_counter() - began
-        share = _share(_without(Found(rows, similarities), own), truth)
+        share = share_found(_without(Found(rows, similarities), own), truth)
         if share >= settings.recall or effort >= most:
             break
         effort = min(2 * effort, most)

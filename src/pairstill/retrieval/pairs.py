@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 
 from pairstill.errors import ArtefactError, InputError
@@ -92,6 +93,11 @@ def check_two_fields(student: Student) -> None:
             f"the student takes {student.field_count} fields and gives {student.outputs} outputs",
             expected="two fields and one output: a query and what is searched",
         )
+
+
+def rows_by_id(store: RepresentationStore) -> np.ndarray:
+    """Rows of a store with ids in the order of these."""
+    return np.asarray(pc.sort_indices(store.ids)).astype(np.int64)
 
 
 def search_all(

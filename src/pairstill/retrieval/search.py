@@ -15,12 +15,14 @@ import pyarrow.compute as pc
 from pairstill.errors import ArtefactError, InputError
 from pairstill.machine import describe
 from pairstill.representation import Representation
-from pairstill.retrieval.approximate import ApproximateIndex, Recall
+from pairstill.retrieval.approximate import ApproximateIndex
 from pairstill.retrieval.best import Found
 from pairstill.retrieval.exact import exact_search
-from pairstill.retrieval.pairs import PairScorer, check_two_fields, score_candidates, search_all
+from pairstill.retrieval.pairs import PairScorer, check_two_fields, rows_by_id, score_candidates, search_all
+from pairstill.retrieval.recall import Recall
 from pairstill.retrieval.run import read_run_table, write_run
 from pairstill.retrieval.similarity import similarity_of
+from pairstill.retrieval.token_index import TokenIndex, max_sim_of
 from pairstill.retrieval.vectors import StoredVectors, logits_of, query_vectors
 from pairstill.store import RepresentationStore
 from pairstill.store.ids import as_ids
@@ -59,12 +61,12 @@ class SearchSettings:
         depth: Items returned for a query.
         precision: Of the encoder, float32 or bfloat16.
         check: The first so many queries (of 2,048) are searched exactly, too, where an index is used, and its effort is raised
-            until they reach the recall that it was built for; 0 means none.
+            until they reach the recall that it was built for; 0 means none, None 100, or 20 where that scores every pair.
     """
 
     depth: int = 1000
     precision: str = "float32"
-    check: int = 100
+    check: int | None = None
 
 
 @dataclass(frozen=True)
@@ -173,8 +175,9 @@ def search(
             began = time.perf_counter()
             encoded = student.encode(queries.field, queries.texts[start:stop], precision=settings.precision)
             encode_s += time.perf_counter() - began
-            if start == 0 and settings.check and isinstance(way, _BySimilarity):
-                recall = way.tune(encoded.take(slice(settings.check)))
+            checked = way.check if settings.check is None else settings.check
+            if start == 0 and checked:
+                recall = way.tune(encoded.take(slice(checked)))
             began = time.perf_counter()
             found = way.find(encoded, start, settings.depth, _shifted(progress, start, len(queries.texts)))
             search_s += time.perf_counter() - began
@@ -206,6 +209,7 @@ class _BySimilarity:
                 fix=f"Build it again: `pairstill index --metric {self.similarity.metric}`",
             )  # fmt: skip
         self.name: Way = "exact" if self.index is None else "approximate"
+        self.check = 100
 
     def vectors(self, encoded: Representation[Any]) -> np.ndarray:
         return query_vectors(self.similarity, encoded)
@@ -225,13 +229,14 @@ class _BySimilarity:
 
 
 class _ByPairs:
-    """Scores pairs."""
+    """Scores pairs: all of them, or those of a run."""
 
-    index = None
+    index: TokenIndex | None = None
+    check = 0
 
     def __init__(self, student: Student, store: RepresentationStore, queries: Queries, run: str | Path | None) -> None:
         self.scorer, self.store = PairScorer(student, queries.field), store
-        self.by_id = np.asarray(pc.sort_indices(store.ids)).astype(np.int64)
+        self.by_id = rows_by_id(store)
         self.candidates = None if run is None else read_candidates(Path(run), queries, store)
         self.name: Way = "every pair" if self.candidates is None else "candidates"
 
@@ -241,14 +246,42 @@ class _ByPairs:
         part = self.candidates[start : start + len(encoded)]
         return score_candidates(self.scorer, encoded, self.store, self.by_id, part, depth, progress)
 
+    def tune(self, encoded: Representation[Any]) -> Recall | None:
+        return None
+
+
+class _ByTokens(_ByPairs):
+    """Scores the pairs that an index of tokens proposes."""
+
+    check = 20
+
+    def __init__(self, student: Student, store: RepresentationStore, queries: Queries, index: str | Path) -> None:
+        max_sim_of(student)
+        if queries.field:
+            raise InputError(
+                "the student's second field asks, and an index of tokens serves its first",
+                fix="Leave out --index, and every item is scored",
+            )
+        super().__init__(student, store, queries, None)
+        self.index: TokenIndex = TokenIndex.open(index, student, store)
+        self.name = "approximate"
+
+    def find(self, encoded: Representation[Any], start: int, depth: int, progress: Progress | None) -> Found:
+        return self.index.search(self.scorer, encoded, self.store, self.by_id, depth, progress)
+
+    def tune(self, encoded: Representation[Any]) -> Recall:
+        return self.index.tune(self.scorer, encoded, self.store, self.by_id)
+
 
 def _way(
     student: Student, store: RepresentationStore, queries: Queries, index: str | Path | None, run: str | Path | None
 ) -> _BySimilarity | _ByPairs:
     if index is not None and run is not None:
         raise InputError("an index and candidates are given", expected="one of them: candidates are not searched for")
-    if run is None and (index is not None or student.similarity() is not None):
+    if run is None and student.similarity() is not None:
         return _BySimilarity(student, store, index)
+    if index is not None:
+        return _ByTokens(student, store, queries, index)
     return _ByPairs(student, store, queries, run)
 
 

@@ -22,8 +22,8 @@ from pairstill.retrieval.approximate import (
     build_index,
     import_faiss,
     read_index_manifest,
-    state_of,
 )
+from pairstill.retrieval.index_state import state_of
 from pairstill.retrieval.vectors import Metric, StoredVectors
 from pairstill.serving.failures import log_failure
 from pairstill.serving.search import Coverage, Covered
