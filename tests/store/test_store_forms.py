@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as hnp
 from pairstill.errors import InputError
 from pairstill.representation import Representation
 from pairstill.store import RepresentationStore, StoreEditor, StoreWriter, write_store
-from pairstill.store.quantise import from_int8, to_int8, to_precision, widened_arrays
+from pairstill.store.quantise import from_int8, from_levels, to_int8, to_levels, to_precision, widened_arrays
 from store_samples import make, write
 
 DTYPES = ["float32", "float16", "bfloat16", "int8"]
@@ -78,6 +78,49 @@ def test_8_bits_keep_the_direction_of_vectors() -> None:
     wide = from_int8(*to_int8(vectors))
     cosine = (vectors * wide).sum(1) / np.linalg.norm(vectors, axis=1) / np.linalg.norm(wide, axis=1)
     assert cosine.min() > 0.9999
+
+
+@given(
+    hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=3, max_side=6), elements=st.floats(-1, 1, width=32))
+)
+def test_levels_are_the_formula_and_stay_as_they_are(array: np.ndarray) -> None:
+    levels = to_levels(array)
+    assert levels.dtype == np.uint8
+    for value, level in zip(array.ravel().tolist(), levels.ravel().tolist(), strict=True):
+        assert abs((value + 1) / (2 / 255) - level) <= 0.5 + 1e-4
+        assert from_levels(np.array([level], np.uint8))[0] == pytest.approx(level * (2 / 255) - 1, abs=1e-6)
+    np.testing.assert_array_equal(to_levels(from_levels(levels)), levels)
+
+
+def test_a_store_of_levels(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    vectors = from_levels(np.random.default_rng(0).integers(0, 256, (9, 1, 4)).astype(np.uint8))
+    similarity = make(9, extra=True).similarity
+    block = Representation(vectors, np.ones(9, np.int64), similarity=similarity)
+    store = write(tmp_path / "levels", block, dtype="uint8")
+    rows = np.array([8, 0, 3, 3])
+    read = store.gather(rows, widen=True)
+    np.testing.assert_array_equal(read.vectors, vectors[rows])
+    assert read.similarity is not None
+    np.testing.assert_array_equal(read.similarity, rounded(similarity, "int8")[rows])
+    assert store.gather(rows).vectors.dtype == np.uint8
+    assert torch.equal(store.gather_tensors(rows).vectors, torch.from_numpy(vectors[rows]))
+    assert torch.equal(store.gather_tensors(rows, torch.bfloat16).vectors, torch.from_numpy(vectors[rows]).bfloat16())
+    plain = write(tmp_path / "plain", Representation(vectors, np.ones(9, np.int64)), dtype="uint8")
+    assert plain.bytes_per_item() == 4
+    assert vectors.reshape(9, 4)[2].tolist() == plain.gather([2], widen=True).vectors[0, 0].tolist()
+
+
+def test_what_levels_cannot_hold_is_refused(tmp_path: Path) -> None:
+    one = Representation(np.full((2, 1, 3), 1.5, np.float32), np.ones(2, np.int64))
+    with pytest.raises(InputError, match=r"a value is 1\.5, beyond the levels of a uint8 store\. Expected: -1 to 1"):
+        write(tmp_path / "a", one, dtype="uint8")
+    with pytest.raises(InputError, match="a value is nan"):
+        write(tmp_path / "b", one.map(lambda array: array * np.nan if array.ndim > 1 else array), dtype="uint8")
+    with pytest.raises(InputError, match=r"items keep up to 3 vectors, and levels of uint8 have no zero to pad with"):
+        write(tmp_path / "c", make(4), dtype="uint8")
+    with pytest.raises(InputError, match="a ragged store has no uint8 levels"):
+        write(tmp_path / "d", one, dtype="uint8", stride="ragged")
 
 
 def test_values_that_a_precision_cannot_hold_are_refused(tmp_path: Path) -> None:

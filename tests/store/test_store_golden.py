@@ -102,6 +102,14 @@ def test_checksums_of_every_precision(tmp_path: Path, dtype: str) -> None:
     assert digest.hexdigest() == CHECKSUMS[dtype]
 
 
+def test_bytes_of_levels(tmp_path: Path) -> None:
+    block = Representation(np.array([[[1.0, -1.0, 0.0]], [[0.5, 0.004, -0.25]]], np.float32), np.array([1, 1]))
+    write(tmp_path, block, dtype="uint8")
+    header, data = contents(tmp_path / "shard-00000.safetensors")
+    assert header["vectors"] == {"dtype": "U8", "shape": [2, 1, 3], "data_offsets": [16, 22]}
+    assert list(data[16:]) == [255, 0, 128, 191, 128, 96]
+
+
 def test_version_1_is_read_and_edited(tmp_path: Path) -> None:
     """A store as pairstill 0.1 wrote it before there were ids by hash: 64-byte headers, vectors first, ids in Parquet."""
     import pyarrow as pa

@@ -16,6 +16,7 @@ from pairstill.errors import ArtefactError, InputError
 from pairstill.evaluation.head_benchmark import _plain as plain_form
 from pairstill.evaluation.head_benchmark import named_setting
 from pairstill.losses import DistillationLoss
+from pairstill.scoring.encode import EncodeSettings, encode_store
 from pairstill.scoring.fast_head import FastHead
 from pairstill.store import RepresentationStore, write_store
 from pairstill.students import Student, load_student, make_student
@@ -209,6 +210,27 @@ def test_stored_and_scored_fast_in_every_precision_of_the_store(tmp_path: Path) 
             store = RepresentationStore.open(folder, representation_fingerprint(student, field))
             prepared.append(head.prepare(field, store.gather_tensors(np.arange(5), torch.float32)))
         np.testing.assert_allclose(head.score(prepared, index), expected, atol=tolerance)
+
+
+def test_vectors_of_eight_bits_are_stored_a_byte_a_number_without_loss(tmp_path: Path) -> None:
+    student = make("twinbert-cos", encoder=tri_letter(), downscale=8, eight_bit="others")
+    stores = [
+        encode_store(student, field, list("abcde"), TEXTS, tmp_path / str(field), "field", EncodeSettings()).store
+        for field in range(2)
+    ]
+    assert [one.dtype for one in stores] == ["float32", "uint8"]
+    assert [student.bytes_per_item(field, 3) for field in range(2)] == [32, 8]
+    assert [one.bytes_per_item() for one in stores] == [32, 8]
+    blocks = [student.encode(field, TEXTS) for field in range(2)]
+    np.testing.assert_array_equal(stores[1].gather(np.arange(5), widen=True).vectors, blocks[1].vectors)
+    index = np.stack(np.meshgrid(np.arange(5), np.arange(5)), axis=-1).reshape(-1, 2)
+    head = FastHead.of(student)
+    prepared = [head.prepare(field, one.gather_tensors(np.arange(5))) for field, one in enumerate(stores)]
+    np.testing.assert_allclose(head.score(prepared, index), student.score_representations(blocks, index), atol=1e-5)
+    again = encode_store(
+        student, 1, list("abcde"), TEXTS, tmp_path / "prepared", "field", EncodeSettings(prepared=True)
+    )
+    assert again.store.dtype == "float32"
 
 
 def test_fingerprints_tell_what_an_encoding_depends_on() -> None:

@@ -29,8 +29,10 @@ def encode(
         int | None, typer.Option(help="Which of the student's fields, from 1; that of the tuple set if left out.")
     ] = None,
     dtype: Annotated[
-        Literal["float32", "float16", "bfloat16", "int8"] | None,
-        typer.Option(help="Precision of the store; that of the encoder if left out. A store keeps its own."),
+        Literal["float32", "float16", "bfloat16", "int8", "uint8"] | None,
+        typer.Option(
+            help="Precision of the store; that of the encoder if left out, uint8 of vectors that were trained for 8 bits. A store keeps its own."
+        ),
     ] = None,
     prepared: Annotated[
         bool, typer.Option("--prepared", help="Store the head's part per item, too: more space, less time.")

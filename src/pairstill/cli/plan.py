@@ -27,7 +27,7 @@ def plan(
         Literal["auto", "float32", "bfloat16", "int8"], typer.Option(help="With --student: of the head.")
     ] = "auto",
     dtype: Annotated[
-        Literal["float32", "float16", "bfloat16", "int8"], typer.Option(help="With --student: of the stores.")
+        Literal["float32", "float16", "bfloat16", "int8", "uint8"], typer.Option(help="With --student: of the stores.")
     ] = "bfloat16",
     top: Annotated[int | None, typer.Option(help="Kept of each item of the first field.")] = None,
     kept_share: Annotated[float, typer.Option(help="Share of the pairs that is kept, without --top.")] = 1.0,

@@ -33,7 +33,8 @@ class EncodeSettings:
     """How items are encoded.
 
     Attributes:
-        dtype: Of the store: float32, float16, bfloat16, int8; None means bfloat16 or float32, as the precision is.
+        dtype: Of the store: float32, float16, bfloat16, int8, uint8; None means uint8 where the student was trained for its
+            levels and no head's part is stored, else bfloat16 or float32, as the precision is.
         precision: Of the encoder: float32 or bfloat16.
         prepared: Whether the head's part per item is stored, too.
         delete_missing: Whether items of the store that are not given are deleted.
@@ -93,7 +94,10 @@ def encode_store(
     settings, folder = settings or EncodeSettings(), Path(folder)
     if not 0 <= field < student.field_count:
         raise InputError(f"the field {field + 1} is asked for", expected=f"1 to {student.field_count}")
-    dtype = settings.dtype or ("bfloat16" if settings.precision == "bfloat16" else "float32")
+    dtype = settings.dtype or (
+        "uint8" if student.eight_bit(field) and not settings.prepared
+        else "bfloat16" if settings.precision == "bfloat16" else "float32"
+    )  # fmt: skip
     head, mark = _prepared_head(student, dtype) if settings.prepared else (None, None)
     array = as_ids(ids)
     began, encoded = time.perf_counter(), 0

@@ -28,6 +28,8 @@ def check_precision(dtype: str, stride: str, shard_rows: int) -> None:
         raise InputError(f"the store precision '{dtype}' is unknown", expected=", ".join(DTYPES))
     if stride not in STRIDES:
         raise InputError(f"the stride '{stride}' is unknown", expected=" or ".join(STRIDES))
+    if dtype == "uint8" and stride != "fixed":
+        raise InputError("a ragged store has no uint8 levels", fix="Choose int8, or the fixed stride")
     if shard_rows < 1:
         raise InputError(f"the number of rows per shard is {shard_rows}", expected="at least 1")
 
@@ -101,6 +103,11 @@ def make_block(
     tokens = vectors.shape[1]
     if len(lengths) and (int(lengths.min()) < 0 or int(lengths.max()) > tokens):
         raise InputError(f"a length is {int(lengths.max())} or below 0", expected=f"0 to {tokens}, the tokens kept")
+    if dtype == "uint8" and (tokens != 1 or not lengths.all()):
+        raise InputError(
+            f"items keep up to {tokens} vectors, and levels of uint8 have no zero to pad with", expected="one vector an item",
+            fix="Choose int8",
+        )  # fmt: skip
     if stride == "ragged" and prepared:
         raise InputError("a ragged store keeps no prepared part", fix="Choose the fixed stride")
     arrays: dict[str, tuple[str, np.ndarray]] = {"lengths": ("I64", lengths)}

@@ -9,7 +9,7 @@ import numpy as np
 
 from pairstill.errors import InputError
 
-DTYPES = ("float32", "float16", "bfloat16", "int8")
+DTYPES = ("float32", "float16", "bfloat16", "int8", "uint8")
 # Rows are converted in pieces that stay in cache.
 _STEP = 1 << 20
 
@@ -67,6 +67,32 @@ def from_int8(levels: np.ndarray, scales: np.ndarray) -> np.ndarray:
     return wide
 
 
+def to_levels(array: np.ndarray) -> np.ndarray:
+    """Round to 256 levels between -1 and 1, the same for every vector: q = round((v + 1) / (2 / 255)).
+
+    TwinBERT's 8-bit embeddings, as in its authors' later code; a student that was trained for these levels loses nothing.
+
+    Raises:
+        InputError: A value is beyond -1 to 1, or not finite.
+    """
+    largest = np.abs(array).max(initial=0.0)
+    if not largest <= 1:
+        raise InputError(
+            f"a value is {float(largest):.6g}, beyond the levels of a uint8 store", expected="-1 to 1, as after a tanh",
+            fix="Choose int8, which has a scale for each vector",
+        )  # fmt: skip
+    levels: np.ndarray = np.rint((array.astype(np.float32) + np.float32(1)) * np.float32(127.5)).astype(np.uint8)
+    return levels
+
+
+def from_levels(levels: np.ndarray) -> np.ndarray:
+    """Q (2 / 255) - 1 as float32."""
+    wide = levels.astype(np.float32)
+    wide *= np.float32(2 / 255)
+    wide -= np.float32(1)
+    return wide
+
+
 def to_float16(array: np.ndarray) -> np.ndarray:
     """Round to float16.
 
@@ -86,6 +112,8 @@ def to_float16(array: np.ndarray) -> np.ndarray:
 def to_precision(name: str, array: Any, dtype: str) -> dict[str, tuple[str, np.ndarray]]:
     """Convert a float array, NumPy or PyTorch, to what a store of this precision holds: the array, and scales for int8.
 
+    A uint8 store has its levels for `vectors` alone; all else is int8 in it.
+
     Args:
         name: Of the array; its scales are named `NAME_scales`.
         array: Floats on any device.
@@ -104,7 +132,9 @@ def to_precision(name: str, array: Any, dtype: str) -> dict[str, tuple[str, np.n
         return {name: ("BF16", to_bfloat16(array))}
     if dtype == "float16":
         return {name: ("F16", to_float16(array))}
-    if dtype == "int8":
+    if dtype == "uint8" and name == "vectors":
+        return {name: ("U8", to_levels(array))}
+    if dtype in ("int8", "uint8"):
         levels, scales = to_int8(array)
         return {name: ("I8", levels), f"{name}_scales": ("F32", scales)}
     return {name: ("F32", array.astype(np.float32, copy=False))}
@@ -121,6 +151,8 @@ def widened_arrays(arrays: Mapping[str, tuple[str, np.ndarray]]) -> dict[str, np
         scales = "scales" if name == "vectors" else f"{name}_scales"
         if dtype == "BF16":
             out[name] = from_bfloat16(array)
+        elif dtype == "U8" and name == "vectors" and array.ndim == 3:
+            out[name] = from_levels(array)
         elif dtype == "I8" and scales in arrays:
             out[name] = from_int8(array, arrays[scales][1])
             applied.add(scales)

@@ -37,7 +37,7 @@ class RepresentationStore:
         generation: Counts the states of the store from 1; every edit makes the next.
         encoder_fingerprint: Of the encoder that made it.
         field: Name of the field.
-        dtype: Precision of vectors: `float32`, `float16`, `bfloat16` or `int8`; integer token ids keep their own type.
+        dtype: Precision of vectors: `float32`, `float16`, `bfloat16`, `int8` or `uint8`; integer token ids keep their own type.
         stride: `fixed` (every item has the same number of entries) or `ragged`.
         provenance: What its writer noted.
         prepared_fingerprint: Of what made the prepared part; None where nobody said.
@@ -267,8 +267,8 @@ class RepresentationStore:
         Args:
             rows: `(items,)` integers from 0 up to the number of items.
             widen: Whether float vectors of every precision come as float32 (8-bit ones with their scales applied).
-                Otherwise they come as stored: bfloat16 as its bits in uint16, for NumPy has no such type, and 8-bit levels
-                with `scales`; the similarity vector of an int8 store is always float32.
+                Otherwise they come as stored: bfloat16 as its bits in uint16, for NumPy has no such type, and 8-bit levels,
+                those of int8 with `scales`; the similarity vector of an 8-bit store is always float32.
 
         Raises:
             InputError: A row is out of range.
@@ -288,8 +288,8 @@ class RepresentationStore:
 
         Args:
             rows: See `gather`.
-            dtype: Of float vectors and similarity, scales applied; None keeps the stored precision (8-bit levels come with
-                `scales`). Token ids, lengths and scalars keep their type.
+            dtype: Of float vectors and similarity, scales applied; None keeps the stored precision (levels of int8 come
+                with `scales`, those of uint8 as float32). Token ids, lengths and scalars keep their type.
 
         Raises:
             InputError: A row is out of range.

@@ -37,7 +37,8 @@ class StoreWriter:
         folder: Made where it does not exist.
         encoder_fingerprint: Of the encoder whose output is stored; a student of another one is refused it.
         field: Name of the field.
-        dtype: Precision of float vectors: float32, float16, bfloat16, or int8 with a scale per vector. Integer token ids
+        dtype: Precision of float vectors: float32, float16, bfloat16, int8 with a scale per vector, or uint8 with 256
+            levels from -1 to 1 for single vectors that were trained for them. Integer token ids
             keep their type.
         stride: `fixed` keeps every item as wide as the blocks are; `ragged` keeps only valid entries, and blocks may differ
             in width.

@@ -158,6 +158,11 @@ class Student(nn.Module, CrossEncoderInterface):
         del field
         return None
 
+    def eight_bit(self, field: int) -> bool:
+        """Whether kept vectors have the 256 levels of a uint8 store (`pairstill.store.quantise.to_levels`)."""
+        del field
+        return False
+
     def encoder_vectors(self, field: int) -> int | None:
         """As `kept_vectors`, of `encoder_outputs`: what stage 1 of training stores."""
         return self.kept_vectors(field)

@@ -136,7 +136,7 @@ class TwinBERT(DualEncoder):
     def encoding_settings(self, field: int) -> Sequence[Any]:
         """As every dual encoder; how texts become tri-letters, and whether vectors are rounded."""
         words = asdict(self.config.encoder.tri_letter) if self.config.encoder.tokens == "tri-letter" else None
-        return [*super().encoding_settings(field), words, self._is_eight_bit(field)]
+        return [*super().encoding_settings(field), words, self.eight_bit(field)]
 
     @property
     def length_unit(self) -> str:
@@ -155,11 +155,17 @@ class TwinBERT(DualEncoder):
         if self.config.downscale is None:
             return projected
         vectors = torch.tanh(projected.vectors.float())
-        if self._is_eight_bit(field):
+        if self.eight_bit(field):
             vectors = eight_bit_levels(vectors)
         return Representation(vectors, projected.lengths, projected.similarity)
 
-    def _is_eight_bit(self, field: int) -> bool:
+    def bytes_per_item(self, field: int, length: float) -> float:
+        """A byte a number where vectors have 8 bits; else in float32, plus the skip's vector."""
+        kept = super().bytes_per_item(field, length)
+        return kept - 3.0 * self.dim if self.eight_bit(field) else kept
+
+    def eight_bit(self, field: int) -> bool:
+        """As the setting `eight_bit` says."""
         return self.config.eight_bit in ("all", "first" if field == 0 else "others")
 
 

@@ -289,7 +289,7 @@ def _prepared_bytes(
 
 def _widened_bytes(store: RepresentationStore) -> float:
     """Bytes of an item with its vectors in float32."""
-    return store.bytes_per_item() * {"int8": 4, "bfloat16": 2, "float16": 2}.get(store.dtype, 1)
+    return store.bytes_per_item() * {"int8": 4, "uint8": 4, "bfloat16": 2, "float16": 2}.get(store.dtype, 1)
 
 
 def _input_shards(source: PairInput, pairs_per_shard: int) -> list[Shard]:
