@@ -113,6 +113,31 @@ def test_wrong_options_are_refused_before_anything_is_trained(
     assert not (tmp_path / "grid").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"tuples": "nowhere"}, "nowhere: the folder does not exist"),
+        ({"split": ["tset"]}, "the tuple set has no split 'tset'"),
+        ({"by": ["colour"]}, "'evaluate' cannot be run: the tuple set has no slice column 'colour'"),
+        ({"relevant-from": 7}, "'evaluate' cannot be run: --relevant-from is 7"),
+        ({"teacher-scores": "nowhere"}, "nowhere"),
+        ({"teacher": "teacher=./nowhere"}, "nowhere: there is no teacher in this folder"),
+        ({"scores": ["nowhere"]}, "--scores 'nowhere' cannot be read"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_is_refused_before_anything_is_trained(
+    tuple_set: TupleSet, body: dict[str, Any], change: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    tuple_set.save(tmp_path / "tuples")
+    recipe = {**body, "evaluate": {**body["evaluate"], **change}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(sort_keys=False, data=recipe))
+    done = run(tmp_path, "recipe.yaml", "--out", "grid")
+    assert done.returncode == 2
+    assert message in " ".join(done.stderr.split())
+    assert "recipe.yaml: 'evaluate' cannot be run: " in done.stderr
+    assert not (tmp_path / "grid").exists()
+
+
 def test_students_of_several_tuple_sets_are_compared_on_the_one_that_evaluate_names(
     tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -146,11 +171,14 @@ def test_a_grid_of_which_no_cell_can_be_trained(tuple_set: TupleSet, body: dict[
 def test_students_that_cannot_be_compared_are_kept(tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path) -> None:
     tuple_set.save(tmp_path / "tuples")
     distill = {**body["distill"], "student": "de-cos"}
-    recipe = {**body, "grid": {"pairs": [32]}, "distill": distill, "evaluate": {**body["evaluate"], "split": ["dev"]}}
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{}")
+    evaluation = {**body["evaluate"], "teacher": "teacher=./broken"}
+    recipe = {**body, "grid": {"pairs": [32]}, "distill": distill, "evaluate": evaluation}
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(sort_keys=False, data=recipe))
     done = run(tmp_path, "recipe.yaml", "--out", "grid")
     assert done.returncode == 2
-    assert "'dev'" in done.stderr
+    assert "broken" in done.stderr
     assert "the students could not be compared. See the message above; trained students are kept." in done.stderr
     assert (tmp_path / "grid" / "cells" / "pairs-32-seed0" / "config.json").exists()
     assert not (tmp_path / "grid" / "grid.csv").exists()

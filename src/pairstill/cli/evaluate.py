@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from pairstill.cli.evaluation_inputs import check_teacher_folder, evaluation_inputs, name_and_path
 from pairstill.cli.flags import writable
 from pairstill.errors import InputError
 
@@ -103,7 +104,7 @@ def evaluate(
         others_given |= {"--analyses": analyses, "--analysis": analysis, "--against": against, "--term": term}
         others_given["--case"] = case
         refuse_flags({**others_given, "--by": by, "--gain-levels": gain_levels}, "with --run, runs alone are measured")
-        named_runs = [_name_and_path(one, "--run") for one in run]
+        named_runs = [name_and_path(one, "--run") for one in run]
         evaluate_runs(named_runs, qrels, tuples, split, metric, relevant_from, out)
         return
     if qrels is not None:
@@ -112,31 +113,22 @@ def evaluate(
         raise InputError("--tuples is missing", expected="a tuple set folder")
 
     from pairstill.cli.analyses import analysis_request, plan_analyses
-    from pairstill.evaluation.comparison import check_labels, check_slices
     from pairstill.machine import resolve_precision
-    from pairstill.metrics.catalogue import default_metrics, parse_metric
-    from pairstill.tuples import TupleSet
 
     if teacher is not None and teacher_scores is not None:
         raise InputError("both --teacher and --teacher-scores are given", fix="Leave out one of them")
-    named = [_name_and_path(one, "--student") for one in student or []]
-    named_scores = [_name_and_path(one, "--scores", needs_name=True) for one in scores or []]
+    named = [name_and_path(one, "--student") for one in student or []]
+    named_scores = [name_and_path(one, "--scores", needs_name=True) for one in scores or []]
     if not named and not named_scores and teacher is None and teacher_scores is None:
         raise InputError("there is nothing to evaluate", fix="Give --student, --teacher, --teacher-scores or --scores")
     request = analysis_request(analyses, analysis, against, term, case, analysis_pairs, seed)
     if out.exists() and not out.is_dir():
         raise InputError("the output is a file", file=out, expected="a folder to write into")
     precision = resolve_precision(precision)
-    tuple_set = TupleSet.load(tuples)
-    wanted = list(dict.fromkeys(split or ["test"]))
-    parts = {name: tuple_set.split(name) for name in wanted}
-    for name, rows in parts.items():
-        check_labels(tuple_set, name, rows)
-    kind = tuple_set.labels.kind
-    metrics = [parse_metric(one, kind) for one in metric or []]
-    metrics += [one for one in default_metrics(kind) if one.name not in {found.name for found in metrics}]
-    check_slices(tuple_set, by or [])
-    relevance = relevance_of(tuple_set, relevant_from, gain_levels)
+    inputs = evaluation_inputs(
+        {"tuples": tuples, "split": split, "metric": metric, "by": by, "relevant_from": relevant_from, "gain_levels": gain_levels}
+    )  # fmt: skip
+    tuple_set, parts = inputs.tuple_set, inputs.parts
     for name, folder in named:
         _check_student(name, folder, tuple_set)
 
@@ -158,16 +150,16 @@ def evaluate(
     if teacher_scores is not None:
         master = read_scores("teacher", "teacher", teacher_scores, tuple_set, parts)
     elif teacher is not None:
-        name, path = _name_and_path(teacher, "--teacher", default="teacher")
+        name, path = name_and_path(teacher, "--teacher", default="teacher")
         master = (name, _load_teacher(path, tuple_set))
     students = [(name, load_student(path)) for name, path in named]
     plan = None
     if request is not None:
         floor_names = [one for one in FLOOR_NAMES if floors and (base != "none" or one != "untrained cosine")]
-        plan = plan_analyses(request, tuple_set, parts[wanted[0]], master, students, others, floor_names)
+        plan = plan_analyses(request, tuple_set, next(iter(parts.values())), master, students, others, floor_names)
     evaluation = evaluate_models(
-        tuple_set, splits=wanted, teacher=master, students=students,
-        others=others, metrics=metrics, slices=by or [], relevance=relevance, floors=floors,
+        tuple_set, splits=list(parts), teacher=master, students=students,
+        others=others, metrics=inputs.metrics, slices=by or [], relevance=inputs.relevance, floors=floors,
         base=None if base == "none" else base, floor_length=floor_length, cost_seconds=cost_seconds if cost else None,
         bert_base=bert_base, precision=precision, resamples=resamples, seed=seed, title=title or tuples.resolve().name,
         progress_of=progress_bar,
@@ -180,34 +172,6 @@ def evaluate(
     print(f"report: {paths[-1]}   numbers: {out / 'results.json'}")
     for sentence in () if inside is None else inside.notes:
         print(sentence)
-
-
-def _name_and_path(value: str, option: str, *, needs_name: bool = False, default: str | None = None) -> tuple[str, str]:
-    name, equals, path = value.partition("=")
-    if equals and name and path:
-        return name, path
-    if equals or needs_name or not value:
-        raise InputError(f"{option} {value!r} cannot be read", expected=f"{option} NAME=PATH")
-    return default or Path(value).resolve().name, value
-
-
-def relevance_of(tuple_set: TupleSet, relevant_from: float | None, gain_levels: int | None) -> Any:
-    """How ranking metrics read labels, from the options; raises `InputError` where one is out of the labels' range."""
-    from pairstill.metrics.base import Relevance
-
-    how = Relevance.of(tuple_set.labels)
-    labels = tuple_set.labels
-    threshold = how.threshold
-    if relevant_from is not None:
-        low = labels.minimum if labels.minimum is not None else 0.0
-        high = labels.maximum if labels.maximum is not None else 1.0
-        if labels.kind == "classes" or not low < relevant_from <= high:
-            raise InputError(
-                f"--relevant-from is {relevant_from:g}",
-                expected=f"above {low:g} and at most {high:g}, the labels' range",
-            )
-        threshold = (relevant_from - low) / (high - low)
-    return Relevance(gain_levels or how.levels, threshold)
 
 
 def _check_student(name: str, folder: str, tuple_set: TupleSet) -> None:
@@ -248,8 +212,7 @@ def _load_teacher(path: str, tuple_set: TupleSet) -> Student:
     """A Pairstill folder of any architecture, a sentence-transformers or sequence-classification folder, or a hub name."""
     from pairstill.teachers.load import load_teacher
 
-    if not (Path(path) / "config.json").exists() and path.startswith((".", "/", "~")):
-        raise InputError("there is no teacher in this folder", file=path, expected="a folder with config.json")
+    check_teacher_folder(path)
     found = load_teacher(path, field_count=len(tuple_set.fields))
     _check_shape("the teacher", path, found.field_count, found.outputs, tuple_set)
     return found

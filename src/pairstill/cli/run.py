@@ -28,6 +28,7 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the recipe and print its commands.")] = False,
 ) -> None:
     """Train and evaluate a grid of students, resumably, into one table; paths in the recipe start from here."""
+    from pairstill.cli.evaluation_inputs import check_evaluation
     from pairstill.cli.flags import pairs_of
     from pairstill.experiments.grid import evaluate, evaluation_command, runs_of, train
     from pairstill.experiments.recipe import Recipe
@@ -36,11 +37,15 @@ def run(
     runs = runs_of(loaded, out)
     for one in runs:
         check_command(one.command, f"the cell '{one.cell.name}'", recipe)
-    check_command(evaluation_command(loaded, runs[:1], out), "'evaluate'", recipe)
+    evaluation = check_command(evaluation_command(loaded, runs[:1], out), "'evaluate'", recipe)
     if dry_run:
         for one in runs:
             print(_shell(one.command))
         return
+    try:
+        check_evaluation(evaluation)
+    except InputError as error:
+        raise InputError(f"'evaluate' cannot be run: {error}", file=recipe) from None
     failed = train(runs, lambda line: print(line, file=sys.stderr, flush=True), jobs)
     finished = [one for one in runs if one not in failed]
     if not finished:
@@ -61,13 +66,16 @@ def run(
         )  # fmt: skip
 
 
-def check_command(command: list[str], what: str, file: Path) -> None:
+def check_command(command: list[str], what: str, file: Path) -> dict[str, Any]:
     """Let a verb's own parser, and the student's and the loss's, read a command before it is run.
 
     Args:
         command: Of `pairstill`, the verb first.
         what: It is, as the message calls it.
         file: Where it is from.
+
+    Returns:
+        Its options' values.
 
     Raises:
         InputError: It could not be run.
@@ -78,7 +86,7 @@ def check_command(command: list[str], what: str, file: Path) -> None:
     group: Any = typer.main.get_command(app)
     try:
         with group.commands[verb].make_context(verb, command[1:]) as context:
-            values = context.params
+            values: dict[str, Any] = context.params
     except USAGE_ERROR as error:
         raise InputError(
             f"{what} cannot be run: {error.format_message()}", file=file, expected=f"options of `pairstill {verb}`"
@@ -98,6 +106,7 @@ def check_command(command: list[str], what: str, file: Path) -> None:
                 find_metric(metric, also)
     except InputError as error:
         raise InputError(f"{what} cannot be run: {error}", file=file) from None
+    return values
 
 
 def _shell(command: list[str]) -> str:

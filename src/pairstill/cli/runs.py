@@ -30,7 +30,7 @@ def judgements_of(
             raise InputError(f"--relevant-from is {relevant_from:g}", expected="a whole number, as grades are")
         return Judgements.read(qrels, int(relevant_from or 1))
     if tuple_set is not None and len(tuple_set.fields) == 2 and tuple_set.labels.kind in ("binary", "graded"):
-        from pairstill.cli.evaluate import relevance_of
+        from pairstill.cli.evaluation_inputs import relevance_of
 
         labels = tuple_set.split(*splits or ()).labels
         if labels is not None and (labels == labels).any():

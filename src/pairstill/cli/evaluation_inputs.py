@@ -1,0 +1,111 @@
+"""What `pairstill evaluate` reads before any model is run, and `pairstill run` before any is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pairstill.errors import InputError
+
+if TYPE_CHECKING:
+    from pairstill.metrics.base import Metric, Relevance
+    from pairstill.tuples import Tuples, TupleSet
+
+
+@dataclass(frozen=True)
+class EvaluationInputs:
+    """What students are measured on.
+
+    Attributes:
+        tuple_set: Loaded.
+        parts: The splits that are asked for, by name.
+        metrics: Those asked for, and the defaults of the labels.
+        relevance: How ranking metrics read the labels.
+    """
+
+    tuple_set: TupleSet
+    parts: dict[str, Tuples]
+    metrics: list[Metric]
+    relevance: Relevance
+
+
+def evaluation_inputs(values: Mapping[str, Any]) -> EvaluationInputs:
+    """Read and check what the options of `evaluate` name, but for models and scores.
+
+    Args:
+        values: `tuples`, `split`, `metric`, `by`, `relevant_from` and `gain_levels` as that verb has them.
+
+    Raises:
+        InputError: A split, label, metric or slice does not fit the tuple set, or there is none.
+    """
+    from pairstill.evaluation.comparison import check_labels, check_slices
+    from pairstill.metrics.catalogue import default_metrics, parse_metric
+    from pairstill.tuples import TupleSet
+
+    tuple_set = TupleSet.load(values["tuples"])
+    parts = {name: tuple_set.split(name) for name in dict.fromkeys(values["split"] or ["test"])}
+    for name, rows in parts.items():
+        check_labels(tuple_set, name, rows)
+    kind = tuple_set.labels.kind
+    metrics = [parse_metric(one, kind) for one in values["metric"] or []]
+    metrics += [one for one in default_metrics(kind) if one.name not in {found.name for found in metrics}]
+    check_slices(tuple_set, values["by"] or [])
+    return EvaluationInputs(
+        tuple_set, parts, metrics, relevance_of(tuple_set, values["relevant_from"], values["gain_levels"])
+    )
+
+
+def check_evaluation(values: Mapping[str, Any]) -> None:
+    """Refuse an evaluation whose tuple set, splits, metrics, slices, teacher or scores are not there, before it has students.
+
+    Raises:
+        InputError: It is such a one.
+    """
+    from pairstill.evaluation.score_files import read_scores
+
+    inputs = evaluation_inputs(values)
+    scores: Sequence[str] = values["scores"] or []
+    for name, path in (name_and_path(one, "--scores", needs_name=True) for one in scores):
+        read_scores(name, "other", Path(path), inputs.tuple_set, inputs.parts)
+    if values["teacher_scores"] is not None:
+        read_scores("teacher", "teacher", values["teacher_scores"], inputs.tuple_set, inputs.parts)
+    if values["teacher"] is not None:
+        check_teacher_folder(name_and_path(values["teacher"], "--teacher", default="teacher")[1])
+
+
+def check_teacher_folder(path: str) -> None:
+    """Refuse a path without a model; what may be a hub name is left to who loads it."""
+    local = path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).exists()
+    if local and not (Path(path) / "config.json").exists():
+        raise InputError("there is no teacher in this folder", file=path, expected="a folder with config.json")
+
+
+def name_and_path(value: str, option: str, *, needs_name: bool = False, default: str | None = None) -> tuple[str, str]:
+    """`NAME=PATH`, or a path alone, which is named by its folder or the default."""
+    name, equals, path = value.partition("=")
+    if equals and name and path:
+        return name, path
+    if equals or needs_name or not value:
+        raise InputError(f"{option} {value!r} cannot be read", expected=f"{option} NAME=PATH")
+    return default or Path(value).resolve().name, value
+
+
+def relevance_of(tuple_set: TupleSet, relevant_from: float | None, gain_levels: int | None) -> Relevance:
+    """How ranking metrics read labels, from the options; raises `InputError` where one is out of the labels' range."""
+    from pairstill.metrics.base import Relevance
+
+    how = Relevance.of(tuple_set.labels)
+    labels = tuple_set.labels
+    threshold = how.threshold
+    if relevant_from is not None:
+        low = labels.minimum if labels.minimum is not None else 0.0
+        high = labels.maximum if labels.maximum is not None else 1.0
+        if labels.kind == "classes" or not low < relevant_from <= high:
+            raise InputError(
+                f"--relevant-from is {relevant_from:g}",
+                expected=f"above {low:g} and at most {high:g}, the labels' range",
+            )
+        threshold = (relevant_from - low) / (high - low)
+    return Relevance(gain_levels or how.levels, threshold)
