@@ -39,6 +39,22 @@ def test_mine_a_folder_of_sources_by_bm25(tmp_path: Path) -> None:
     assert (mined.split().labels == 0).sum() > 0
 
 
+def test_a_folder_with_another_set_is_refused_before_anything_is_mined(tmp_path: Path) -> None:
+    positives().save(tmp_path / "set")
+    command = ["mine", "--tuples", tmp_path / "set", "--out", tmp_path / "out", "--by", "bm25", "--neighbours", 5]
+    assert pairstill(*command).returncode == 0
+    before = TupleSet.load(tmp_path / "out").fingerprint
+    assert pairstill(*command).returncode == 0
+    ran = pairstill(*command, "--seed", 1)
+    assert ran.returncode == 2
+    assert "which scores and students may be of, and was not mined from this set with these settings" in ran.stderr
+    assert "Encoding" not in ran.stderr
+    assert TupleSet.load(tmp_path / "out").fingerprint == before
+    positives().save(tmp_path / "out2")
+    ran = pairstill(*command[:4], tmp_path / "out2", *command[5:])
+    assert "and was not mined from this set" in ran.stderr
+
+
 def test_an_interrupt_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

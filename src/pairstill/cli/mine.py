@@ -45,12 +45,13 @@ def mine(
     ] = None,
 ) -> None:
     """Mine hard negatives and a transfer set from the nearest passages of each query."""
+    from dataclasses import asdict
     from typing import Any
 
     from pairstill.cli.flags import refuse_flags
     from pairstill.cli.progress import progress_bar
     from pairstill.cli.training import progress_steps
-    from pairstill.cli.tuple_sets import refuse_other_set
+    from pairstill.cli.tuple_sets import refuse_other_set, refuse_set_mined_otherwise
     from pairstill.errors import InputError
     from pairstill.files import refuse_other_artefact
     from pairstill.machine import resolve_precision
@@ -81,6 +82,7 @@ def mine(
         with progress_bar("Reading", "files") as progress:
             tuple_set = python_source_pairs(str(python_sources), queries=queries, seed=seed, progress=progress)
     check_mining(tuple_set, settings)
+    refuse_set_mined_otherwise(out, tuple_set, asdict(settings))
 
     from pairstill.machine import set_threads
 

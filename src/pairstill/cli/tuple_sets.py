@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pairstill.errors import ArtefactError, InputError
 from pairstill.tuples import TupleSet
@@ -14,12 +17,35 @@ def refuse_other_set(out: Path, tuple_set: TupleSet) -> None:
     Raises:
         InputError: The folder holds another set.
     """
-    try:
-        found = TupleSet.load(out)
-    except ArtefactError:
+    found = _set_in(out)
+    if found is not None and found.fingerprint != tuple_set.fingerprint:
+        raise _other(found, out, f"; this one has {len(tuple_set):,} rows")
+
+
+def refuse_set_mined_otherwise(out: Path, tuple_set: TupleSet, settings: Mapping[str, Any]) -> None:
+    """As `refuse_other_set`, before a set is mined: one that was mined from the same with the same settings may be there.
+
+    Raises:
+        InputError: The folder holds another set.
+    """
+    found = _set_in(out)
+    if found is None:
         return
-    if found.fingerprint != tuple_set.fingerprint:
-        raise InputError(
-            f"the folder holds another tuple set ({len(found):,} rows, fingerprint {found.fingerprint[:16]}), which scores and "
-            f"students may be of; this one has {len(tuple_set):,} rows", file=out, fix="Choose another folder for --out, or remove this one",
-        )  # fmt: skip
+    mined = found.provenance.get("mining") or {}
+    plain = json.loads(json.dumps(settings))
+    if mined.get("tuple_set") != tuple_set.fingerprint or any(mined.get(name) != one for name, one in plain.items()):
+        raise _other(found, out, ", and was not mined from this set with these settings")
+
+
+def _set_in(out: Path) -> TupleSet | None:
+    try:
+        return TupleSet.load(out)
+    except ArtefactError:
+        return None
+
+
+def _other(found: TupleSet, out: Path, why: str) -> InputError:
+    return InputError(
+        f"the folder holds another tuple set ({len(found):,} rows, fingerprint {found.fingerprint[:16]}), which scores and "
+        f"students may be of{why}", file=out, fix="Choose another folder for --out, or remove this one",
+    )  # fmt: skip
