@@ -47,12 +47,12 @@ def test_a_folder_with_another_set_is_refused_before_anything_is_mined(tmp_path:
     assert pairstill(*command).returncode == 0
     ran = pairstill(*command, "--seed", 1)
     assert ran.returncode == 2
-    assert "which scores and students may be of, and was not mined from this set with these settings" in ran.stderr
+    assert "which scores and students may be of, and was mined with seed = 0, where 1 is asked for" in ran.stderr
     assert "Encoding" not in ran.stderr
     assert TupleSet.load(tmp_path / "out").fingerprint == before
     positives().save(tmp_path / "out2")
     ran = pairstill(*command[:4], tmp_path / "out2", *command[5:])
-    assert "and was not mined from this set" in ran.stderr
+    assert "and was not mined from this one" in ran.stderr
 
 
 def test_an_interrupt_is_said(

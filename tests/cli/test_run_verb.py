@@ -122,6 +122,7 @@ def test_wrong_options_are_refused_before_anything_is_trained(
         ({"relevant-from": 7}, "'evaluate' cannot be run: --relevant-from is 7"),
         ({"teacher-scores": "nowhere"}, "nowhere"),
         ({"teacher": "teacher=./nowhere"}, "nowhere: there is no teacher in this folder"),
+        ({"teacher": "teacher=teecher"}, "teecher: there is no teacher in this folder"),
         ({"scores": ["nowhere"]}, "--scores 'nowhere' cannot be read"),
     ],
 )

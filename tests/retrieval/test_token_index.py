@@ -175,3 +175,34 @@ def test_an_index_of_vectors_is_no_index_of_tokens(
         TokenIndex.build(student, store, replace(TokenIndexSettings(), centroids=5)).save(
             folder, token_index.Recall(1, 1.0, 1, "queries", 1.0, 1.0)
         )
+
+
+def test_as_many_items_as_asked_for_come_back(
+    student: Student, store: RepresentationStore, queries: Representation[np.ndarray]
+) -> None:
+    index = TokenIndex.build(student, store, TokenIndexSettings(centroids=100))
+    scorer, by_id = PairScorer(student, 0), rows_by_id(store)
+    assert len(index.candidates(tokens_of(queries, 1).astype(np.float32), 1)) < 140
+    found = index.search(scorer, queries, store, by_id, 140)
+    assert found.rows.shape == (4, 140)
+    assert (found.rows >= 0).all()
+    assert index.search(scorer, queries, store, by_id, 999).rows.shape == (4, COUNT)
+
+
+def test_a_scale_below_zero_and_vectors_that_are_not_finite_are_refused(
+    base: Path, student: Student, store: RepresentationStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turned = tiny_student(base, "colbert", query_masks=2, projection=8)
+    turned.head.calibration.scale.data.fill_(-1.0)  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="the student's learned scale is not above 0"):
+        TokenIndex.build(turned, store)
+    plain = RepresentationStore.gather
+
+    def damaged(self: RepresentationStore, rows: np.ndarray, *, widen: bool = False) -> Representation[np.ndarray]:
+        found = plain(self, rows, widen=widen)
+        found.vectors[list(rows).index(7), 0] = np.nan
+        return found
+
+    monkeypatch.setattr(RepresentationStore, "gather", damaged)
+    with pytest.raises(ArtefactError, match="the item in row 7 has a token vector that is not finite"):
+        TokenIndex.build(student, store)

@@ -102,7 +102,7 @@ def test_a_store_of_levels(tmp_path: Path) -> None:
     read = store.gather(rows, widen=True)
     np.testing.assert_array_equal(read.vectors, vectors[rows])
     assert read.similarity is not None
-    np.testing.assert_array_equal(read.similarity, rounded(similarity, "int8")[rows])
+    np.testing.assert_array_equal(read.similarity, similarity[rows])
     assert store.gather(rows).vectors.dtype == np.uint8
     assert torch.equal(store.gather_tensors(rows).vectors, torch.from_numpy(vectors[rows]))
     assert torch.equal(store.gather_tensors(rows, torch.bfloat16).vectors, torch.from_numpy(vectors[rows]).bfloat16())
@@ -119,6 +119,9 @@ def test_what_levels_cannot_hold_is_refused(tmp_path: Path) -> None:
         write(tmp_path / "b", one.map(lambda array: array * np.nan if array.ndim > 1 else array), dtype="uint8")
     with pytest.raises(InputError, match=r"items keep up to 3 vectors, and levels of uint8 have no zero to pad with"):
         write(tmp_path / "c", make(4), dtype="uint8")
+    whole = Representation(np.zeros((2, 1, 3), np.uint8), np.ones(2, np.int64))
+    with pytest.raises(InputError, match="the array 'vectors' has the type uint8"):
+        write(tmp_path / "e", whole)
     with pytest.raises(InputError, match="a ragged store has no uint8 levels"):
         write(tmp_path / "d", one, dtype="uint8", stride="ragged")
 

@@ -76,10 +76,14 @@ def check_evaluation(values: Mapping[str, Any]) -> None:
 
 
 def check_teacher_folder(path: str) -> None:
-    """Refuse a path without a model; what may be a hub name is left to who loads it."""
-    local = path.startswith((".", "/", "~")) or path.count("/") > 1 or Path(path).exists()
-    if local and not (Path(path) / "config.json").exists():
-        raise InputError("there is no teacher in this folder", file=path, expected="a folder with config.json")
+    """Refuse a path without a model; what may be a hub name, `owner/model`, is left to who loads it."""
+    hub = path.count("/") == 1 and not path.startswith((".", "/", "~")) and not Path(path).parent.exists()
+    if not hub and not (Path(path) / "config.json").exists():
+        raise InputError(
+            "there is no teacher in this folder",
+            file=path,
+            expected="a folder with config.json, or a hub name such as owner/model",
+        )
 
 
 def name_and_path(value: str, option: str, *, needs_name: bool = False, default: str | None = None) -> tuple[str, str]:

@@ -32,9 +32,12 @@ def refuse_set_mined_otherwise(out: Path, tuple_set: TupleSet, settings: Mapping
     if found is None:
         return
     mined = found.provenance.get("mining") or {}
-    plain = json.loads(json.dumps(settings))
-    if mined.get("tuple_set") != tuple_set.fingerprint or any(mined.get(name) != one for name, one in plain.items()):
-        raise _other(found, out, ", and was not mined from this set with these settings")
+    if mined.get("tuple_set") != tuple_set.fingerprint:
+        raise _other(found, out, ", and was not mined from this one")
+    unread = ("encoder", "max_length", "precision") if settings["by"] == "bm25" else ()
+    for name, one in json.loads(json.dumps(settings)).items():
+        if name not in unread and name in mined and mined[name] != one:
+            raise _other(found, out, f", and was mined with {name} = {mined[name]}, where {one} is asked for")
 
 
 def _set_in(out: Path) -> TupleSet | None:

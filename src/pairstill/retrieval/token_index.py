@@ -41,6 +41,7 @@ TRAINED_ON = 16
 """Tokens a centroid is trained on."""
 ROUNDS = 4
 BLOCK_ITEMS = 2048
+BLOCK_QUERIES = 64
 
 Progress = Callable[[int, int], None]
 
@@ -209,14 +210,17 @@ class TokenIndex:
             tokens: `(tokens, dim)` float32 of the query.
             depth: At least 1.
         """
-        arrays, count = self._arrays, len(self._arrays.centroids)
+        arrays, effort = self._arrays, self.effort
         products = arrays.centroids @ tokens.T
-        if self.effort >= count:
-            return np.arange(self.manifest.items)
-        near = np.unique(np.argpartition(-products, self.effort - 1, axis=0)[: self.effort])
-        items = np.unique(
-            np.concatenate([arrays.listed[arrays.lists[one] : arrays.lists[one + 1]] for one in near])
-        ).astype(np.int64)
+        while True:
+            if effort >= len(arrays.centroids):
+                return np.arange(self.manifest.items)
+            near = np.unique(np.argpartition(-products, effort - 1, axis=0)[:effort])
+            lists = [arrays.listed[arrays.lists[one] : arrays.lists[one + 1]] for one in near]
+            items = np.unique(np.concatenate(lists)).astype(np.int64)
+            if len(items) >= min(depth, self.manifest.items):
+                break
+            effort *= 2
         wanted = max(depth, SCORED * self.effort)
         if len(items) <= wanted:
             return items
@@ -238,11 +242,20 @@ class TokenIndex:
             depth: Items wanted of a query.
             progress: Called with (queries done, in all).
         """
-        vectors, lengths = _tokens_of(max_sim_of(scorer.student), 0, queries)
-        found = [
-            self.candidates(one[:length], depth) for one, length in zip(vectors.numpy(), lengths.tolist(), strict=True)
-        ]
-        return score_candidates(scorer, queries, store, by_id, found, depth, progress)
+        if self.effort >= self.manifest.centroids:
+            return search_all(scorer, queries, store, by_id, depth, progress)
+        head, depth, parts = max_sim_of(scorer.student), min(depth, self.manifest.items), []
+        for start in range(0, len(queries), BLOCK_QUERIES):
+            block = queries.take(slice(start, start + BLOCK_QUERIES))
+            vectors, lengths = _tokens_of(head, 0, block)
+            proposed = [
+                self.candidates(one[:length], depth)
+                for one, length in zip(vectors.numpy(), lengths.tolist(), strict=True)
+            ]
+            parts.append(score_candidates(scorer, block, store, by_id, proposed, depth))
+            if progress is not None:
+                progress(start + len(block), len(queries))
+        return Found(np.concatenate([one.rows for one in parts]), np.concatenate([one.scores for one in parts]))
 
     def tune(
         self, scorer: PairScorer, queries: Representation[np.ndarray], store: RepresentationStore, by_id: np.ndarray,
@@ -285,6 +298,11 @@ def max_sim_of(student: Student) -> MaxSimHead:
             f"the score of a {student.name} is neither a similarity of two vectors nor a MaxSim, so no index finds its best items",
             expected="a student such as de-cos or colbert",
             fix="Search with such a student, then let this one score what it found: `pairstill search --candidates RUN`",
+        )
+    if head.calibration is not None and head.calibration.numbers()[0] <= 0:
+        raise InputError(
+            "the student's learned scale is not above 0, so its best items are those of the smallest MaxSim",
+            fix="Leave out --index, and every item is scored",
         )
     return head
 
@@ -343,4 +361,11 @@ def _flat(head: MaxSimHead, store: RepresentationStore, rows: np.ndarray) -> np.
     vectors, lengths = _tokens_of(head, 1, store.gather(rows, widen=True))
     valid = torch.arange(vectors.shape[1]) < lengths[:, None]
     flat: np.ndarray = vectors[valid].numpy()
+    if not np.isfinite(flat).all():
+        item = int(rows[int(torch.where(valid)[0][int(np.flatnonzero(~np.isfinite(flat).all(axis=1))[0])])])
+        raise ArtefactError(
+            f"the item in row {item} has a token vector that is not finite",
+            file=store.folder,
+            fix="Look at the student",
+        )
     return flat

@@ -103,7 +103,7 @@ def make_block(
     tokens = vectors.shape[1]
     if len(lengths) and (int(lengths.min()) < 0 or int(lengths.max()) > tokens):
         raise InputError(f"a length is {int(lengths.max())} or below 0", expected=f"0 to {tokens}, the tokens kept")
-    if dtype == "uint8" and (tokens != 1 or not lengths.all()):
+    if dtype == "uint8" and vectors.ndim == 3 and (tokens != 1 or not lengths.all()):
         raise InputError(
             f"items keep up to {tokens} vectors, and levels of uint8 have no zero to pad with", expected="one vector an item",
             fix="Choose int8",
@@ -134,7 +134,7 @@ def _stored(name: str, array: Any, dtype: str) -> dict[str, tuple[str, np.ndarra
         array = (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
     found: np.ndarray = array
     stored = _NAMES.get(found.dtype.newbyteorder("<") if found.dtype.itemsize > 1 else found.dtype)
-    if stored is None:
+    if stored is None or (name == "vectors" and stored == "U8"):
         raise InputError(f"the array '{name}' has the type {found.dtype}", expected="floats or signed integers")
     return {name: (stored, found)}
 

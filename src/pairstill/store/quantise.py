@@ -112,7 +112,7 @@ def to_float16(array: np.ndarray) -> np.ndarray:
 def to_precision(name: str, array: Any, dtype: str) -> dict[str, tuple[str, np.ndarray]]:
     """Convert a float array, NumPy or PyTorch, to what a store of this precision holds: the array, and scales for int8.
 
-    A uint8 store has its levels for `vectors` alone; all else is int8 in it.
+    A uint8 store has its levels for `vectors` alone; all else is float32 in it.
 
     Args:
         name: Of the array; its scales are named `NAME_scales`.
@@ -134,7 +134,7 @@ def to_precision(name: str, array: Any, dtype: str) -> dict[str, tuple[str, np.n
         return {name: ("F16", to_float16(array))}
     if dtype == "uint8" and name == "vectors":
         return {name: ("U8", to_levels(array))}
-    if dtype in ("int8", "uint8"):
+    if dtype == "int8":
         levels, scales = to_int8(array)
         return {name: ("I8", levels), f"{name}_scales": ("F32", scales)}
     return {name: ("F32", array.astype(np.float32, copy=False))}

@@ -268,7 +268,7 @@ class RepresentationStore:
             rows: `(items,)` integers from 0 up to the number of items.
             widen: Whether float vectors of every precision come as float32 (8-bit ones with their scales applied).
                 Otherwise they come as stored: bfloat16 as its bits in uint16, for NumPy has no such type, and 8-bit levels,
-                those of int8 with `scales`; the similarity vector of an 8-bit store is always float32.
+                those of int8 with `scales`; the similarity vector of an 8-bit store always comes as float32.
 
         Raises:
             InputError: A row is out of range.

@@ -215,7 +215,10 @@ class PreTTR(Student):
         return logits.float()
 
     def score_buckets(self, prepared: Sequence[Prepared], index: Tensor) -> Tensor:
-        """As `score`, in a few passes of similar length, so that little is padded and memory stays bounded."""
+        """As `score`, in a few passes of similar length, so that little is padded and memory stays bounded.
+
+        A packed training step is one pass, of which the last layer alone is padded.
+        """
         if "key" not in prepared[0]:
             return self.score(prepared, index)
         lengths = torch.stack([one["lengths"][index[:, field]] for field, one in enumerate(prepared)], dim=1)
