@@ -10,22 +10,19 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
-import pydantic
-from pydantic import TypeAdapter
 
 from pairstill.errors import ArtefactError, InputError, MissingExtraError
 from pairstill.files import (
     MANIFEST,
     fingerprint_file,
     locked_folder,
-    read_manifest,
     refuse_other_artefact,
     write_atomic,
     write_manifest,
 )
 from pairstill.retrieval.best import Found
 from pairstill.retrieval.exact import exact_search
-from pairstill.retrieval.index_state import staleness, state_of
+from pairstill.retrieval.index_state import check_settings, checked_manifest, staleness, state_of
 from pairstill.retrieval.item_keys import item_keys, kept_rows
 from pairstill.retrieval.recall import Recall, share_found
 from pairstill.retrieval.vectors import Metric, StoredVectors
@@ -73,11 +70,7 @@ class IndexSettings:
             raise InputError(
                 f"the index structure '{self.structure}' is unknown", expected=" or ".join(get_args(Structure))
             )
-        for name in ("neighbours", "build_effort", "lists", "depth", "sample"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"'{name}' of the index is {getattr(self, name)}", expected="1 or more")
-        if not 0 < self.recall <= 1:
-            raise InputError(f"the recall asked for is {self.recall:g}", expected="above 0 and at most 1")
+        check_settings(self, ("neighbours", "build_effort", "lists", "depth", "sample"))
 
 
 @dataclass(frozen=True)
@@ -271,11 +264,7 @@ def read_index_manifest(folder: Path) -> IndexManifest:
     Raises:
         ArtefactError: It is no index, unfinished, newer or damaged.
     """
-    body = read_manifest(folder, KIND, VERSION)
-    try:
-        return TypeAdapter(IndexManifest).validate_python(body)
-    except (pydantic.ValidationError, InputError) as error:
-        raise ArtefactError(f"the manifest is damaged: {error}", file=folder / MANIFEST) from None
+    return checked_manifest(folder, KIND, VERSION, IndexManifest)
 
 
 def import_faiss() -> Any:

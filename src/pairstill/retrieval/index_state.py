@@ -1,11 +1,18 @@
-"""Whether an index belongs to a store as it is now."""
+"""What indexes have in common: settings, manifests, and whether one belongs to a store as it is now."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
 
-from pairstill.files import MANIFEST, fingerprint_file
+import pydantic
+from pydantic import TypeAdapter
+
+from pairstill.errors import ArtefactError, InputError
+from pairstill.files import MANIFEST, fingerprint_file, read_manifest
 from pairstill.store import RepresentationStore
+
+Manifest = TypeVar("Manifest")
 
 
 class BuiltFrom(Protocol):
@@ -26,6 +33,33 @@ class BuiltFrom(Protocol):
     @property
     def items(self) -> int:
         """In the store."""
+
+
+def check_settings(settings: Any, counts: tuple[str, ...]) -> None:
+    """Check an index's `recall`, and that these settings are 1 or more where they are given.
+
+    Raises:
+        InputError: One is out of its range.
+    """
+    for name in counts:
+        value = getattr(settings, name)
+        if value is not None and value < 1:
+            raise InputError(f"'{name}' of the index is {value}", expected="1 or more")
+    if not 0 < settings.recall <= 1:
+        raise InputError(f"the recall asked for is {settings.recall:g}", expected="above 0 and at most 1")
+
+
+def checked_manifest(folder: Path, kind: str, version: int, manifest: type[Manifest]) -> Manifest:
+    """The manifest of an index.
+
+    Raises:
+        ArtefactError: It is no such index, unfinished, newer or damaged.
+    """
+    body = read_manifest(folder, kind, version)
+    try:
+        return TypeAdapter(manifest).validate_python(body)
+    except (pydantic.ValidationError, InputError) as error:
+        raise ArtefactError(f"the manifest is damaged: {error}", file=folder / MANIFEST) from None
 
 
 def state_of(store: RepresentationStore) -> str:

@@ -9,23 +9,20 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import pydantic
 import torch
-from pydantic import TypeAdapter
 
 from pairstill.errors import ArtefactError, InputError
 from pairstill.files import (
     MANIFEST,
     fingerprint_file,
     locked_folder,
-    read_manifest,
     refuse_other_artefact,
     write_manifest,
 )
 from pairstill.representation import Representation
 from pairstill.retrieval.approximate import import_faiss
 from pairstill.retrieval.best import Found
-from pairstill.retrieval.index_state import staleness, state_of
+from pairstill.retrieval.index_state import check_settings, checked_manifest, staleness, state_of
 from pairstill.retrieval.pairs import PairScorer, score_candidates, search_all
 from pairstill.retrieval.recall import Recall, share_found
 from pairstill.retrieval.token_kernels import centroid_maxima
@@ -64,11 +61,7 @@ class TokenIndexSettings:
 
     def __post_init__(self) -> None:
         """Check ranges."""
-        for name in ("centroids", "depth"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"'{name}' of the index is {getattr(self, name)}", expected="1 or more")
-        if not 0 < self.recall <= 1:
-            raise InputError(f"the recall asked for is {self.recall:g}", expected="above 0 and at most 1")
+        check_settings(self, ("centroids", "depth"))
 
 
 @dataclass(frozen=True)
@@ -112,7 +105,7 @@ class _Arrays:
     lists: np.ndarray
 
 
-DTYPES = {"centroids": "F32", "codes": "I32", "offsets": "I64", "listed": "I32", "lists": "I64"}
+ARRAY_TYPES = {"centroids": "F32", "codes": "I32", "offsets": "I64", "listed": "I32", "lists": "I64"}
 
 
 class TokenIndex:
@@ -170,7 +163,7 @@ class TokenIndex:
         with locked_folder(folder):
             (folder / MANIFEST).unlink(missing_ok=True)
             path = folder / FILE
-            write_arrays(path, {name: (dtype, [getattr(self._arrays, name)]) for name, dtype in DTYPES.items()})
+            write_arrays(path, {name: (dtype, [getattr(self._arrays, name)]) for name, dtype in ARRAY_TYPES.items()})
             self.manifest = replace(
                 self.manifest,
                 effort=self.effort,
@@ -201,7 +194,7 @@ class TokenIndex:
         if not path.exists() or fingerprint_file(path) != manifest.sha256:
             raise ArtefactError("the file is missing or does not have the checksum of manifest.json", file=path)
         header = read_header(path)
-        return cls(manifest, _Arrays(**{name: header[name].map() for name in DTYPES}))
+        return cls(manifest, _Arrays(**{name: header[name].map() for name in ARRAY_TYPES}))
 
     def candidates(self, tokens: np.ndarray, depth: int) -> np.ndarray:
         """Rows of the store that may be among the best `depth` for a query, ascending.
@@ -313,11 +306,7 @@ def read_token_index_manifest(folder: Path) -> TokenIndexManifest:
     Raises:
         ArtefactError: It is no index of tokens, unfinished, newer or damaged.
     """
-    body = read_manifest(folder, KIND, VERSION)
-    try:
-        return TypeAdapter(TokenIndexManifest).validate_python(body)
-    except (pydantic.ValidationError, InputError) as error:
-        raise ArtefactError(f"the manifest is damaged: {error}", file=folder / MANIFEST) from None
+    return checked_manifest(folder, KIND, VERSION, TokenIndexManifest)
 
 
 def _tokens_of(head: MaxSimHead, field: int, kept: Representation[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
