@@ -65,6 +65,37 @@ def test_a_cosine_student_goes_there_and_back(pooling: str, lengths: list[int], 
     np.testing.assert_allclose(logits_of(plain), similarities(tmp_path / "out"), atol=1e-5)
 
 
+@pytest.mark.parametrize("values", [{}, {"pooling": "cls"}, {"downscale": 8}])
+def test_a_twinbert_of_word_pieces_goes_there_and_back(base: Path, values: dict[str, Any], tmp_path: Path) -> None:
+    student = tiny_student(base, "twinbert-cos", **values)
+    score = export_sentence_transformers(student, tmp_path / "out")
+    assert (score.kind, score.gives) == ("SentenceTransformer", "cosine")
+    np.testing.assert_allclose(score.scale * similarities(tmp_path / "out") + score.bias, logits_of(student), atol=1e-5)
+    again = import_sentence_transformers(tmp_path / "out")
+    assert (again.name, again.config) == ("twinbert-cos", student.config)
+    np.testing.assert_array_equal(logits_of(again), logits_of(student))
+    (tmp_path / "out" / "pairstill.json").unlink()
+    plain = import_sentence_transformers(tmp_path / "out")
+    assert plain.name == ("twinbert-cos" if "downscale" in values else "de-cos")
+    np.testing.assert_allclose(logits_of(plain), similarities(tmp_path / "out"), atol=1e-5)
+
+
+def test_a_dense_layer_with_tanh_that_the_library_saved_becomes_a_twinbert(base: Path, tmp_path: Path) -> None:
+    from sentence_transformers.base.modules import Dense, Transformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    modules = [Transformer(str(base), max_seq_length=12), Pooling(32, "mean"), Dense(32, 8)]
+    library.SentenceTransformer(modules=modules).save(str(tmp_path / "saved"))
+    student = import_sentence_transformers(tmp_path / "saved")
+    assert (student.name, student.config.downscale) == ("twinbert-cos", 8)
+    np.testing.assert_allclose(logits_of(student), similarities(tmp_path / "saved"), atol=1e-5)
+    config = tmp_path / "saved" / "2_Dense" / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "bias": False}))
+    assert "the Dense module has no bias" in refused(
+        "--format", "pairstill", "--student", tmp_path / "saved", "--out", tmp_path / "out"
+    )
+
+
 @pytest.mark.parametrize("values", [{}, {"pooling": "cls", "projection": 8, "scaled": False}])
 def test_a_dot_product_goes_there_and_back(base: Path, values: dict[str, Any], tmp_path: Path) -> None:
     student = tiny_student(base, "bert-dot", **values)
@@ -157,6 +188,8 @@ def test_students_that_the_library_has_no_architecture_for(base: Path, tmp_path:
         ("dipair-tsf", {"keep": [2]}, "no architecture like a dipair-tsf"),
         ("cross-encoder", {"field_count": 3}, "the cross-encoder joins 3 texts"),
         ("de-cos", {"encoder": {"shared": False}}, "an encoder of its own for each field"),
+        ("twinbert-cos", {"pooling": "weighted"}, "trained with pooling=weighted"),
+        ("twinbert-cos", {"downscale": 8, "eight_bit": "others"}, "trained with eight_bit=others"),
     ):
         folder = tmp_path / f"{name}{len(values)}"
         tiny_student(base, name, **values).save_pretrained(folder)

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from pairstill.errors import InputError
-from pairstill.export.modules import FIX, Module, dense, plain_dense, read_object
+from pairstill.export.modules import FIX, Module, dense, read_dense, read_object
 from pairstill.students.dual_encoder import DualEncoder
 
 MARKERS = ("[unused0]", "[unused1]")
@@ -118,7 +118,7 @@ def colbert_values(
     normalise = "Normalize" in places
     if normalise and read_object(places["Normalize"] / "config.json").get("module_input_name") != TOKENS:
         raise InputError("the folder normalises no token vectors", file=places["Normalize"], expected=TOKENS, fix=FIX)
-    config = plain_dense(places["Dense"], TOKENS) if "Dense" in places else {}
+    config = read_dense(places["Dense"], TOKENS) if "Dense" in places else {}
     expansion = transformer.get("query_expansion") or {}
     if expansion.get("token") not in (None, "[MASK]"):
         raise InputError(f"queries are filled up with {expansion['token']!r}", file=folder, expected="[MASK]", fix=FIX)

@@ -22,6 +22,7 @@ TYPES = {
 }
 """Names by which every version of the library since 2.0 finds its modules; the last one came with version 6."""
 IDENTITY = "torch.nn.modules.linear.Identity"
+TANH = "torch.nn.modules.activation.Tanh"
 FIX = "Distil a student from it instead: its folder can be a --base"
 
 
@@ -40,11 +41,11 @@ class Module:
     weights: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def dense(layer: nn.Linear, name: str) -> Module:
-    """A linear layer over the features of that name."""
+def dense(layer: nn.Linear, name: str, activation: str = IDENTITY) -> Module:
+    """A linear layer over the features of that name, and what follows it."""
     config = {
         "in_features": layer.in_features, "out_features": layer.out_features, "bias": layer.bias is not None,
-        "activation_function": IDENTITY, "module_input_name": name, "module_output_name": name,
+        "activation_function": activation, "module_input_name": name, "module_output_name": name,
     }  # fmt: skip
     return Module("Dense", config, {f"linear.{key}": one for key, one in layer.state_dict().items()})
 
@@ -71,19 +72,19 @@ def save_modules(folder: Path, modules: Sequence[Module]) -> None:
     write_json(folder / "modules.json", listed)
 
 
-def plain_dense(folder: Path, name: str) -> dict[str, Any]:
+def read_dense(folder: Path, name: str, activation: str = IDENTITY) -> dict[str, Any]:
     """The configuration of a `Dense` module.
 
     Raises:
-        InputError: It is more than a linear layer, or over other features than `name`.
+        InputError: It has no bias where an activation follows, another activation, or is over other features than `name`.
     """
     config = read_object(folder / "config.json")
-    activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rsplit(".", 1)[-1]
+    found, wanted = (str(one).rsplit(".", 1)[-1] for one in (config.get("activation_function", TANH), activation))
     places = {config.get(key) or name for key in ("module_input_name", "module_output_name")}
-    if activation != "Identity" or config.get("use_residual") or places != {name}:
+    if found != wanted or config.get("use_residual") or places != {name}:
         raise InputError(
-            f"the folder has a Dense module over {', '.join(sorted(places))} with activation {activation}",
-            file=folder / "config.json", expected=f"a linear layer over {name}", fix=FIX,
+            f"the folder has a Dense module over {', '.join(sorted(places))} with activation {found}",
+            file=folder / "config.json", expected=f"a linear layer over {name} with activation {wanted}", fix=FIX,
         )  # fmt: skip
     return config
 

@@ -12,14 +12,15 @@ from torch import nn
 from pairstill import __version__
 from pairstill.errors import InputError
 from pairstill.export import late_interaction
-from pairstill.export.modules import IDENTITY, Module, dense, pooling, save_modules
+from pairstill.export.modules import IDENTITY, TANH, Module, dense, pooling, save_modules
 from pairstill.files import read_json, write_json, write_text
 from pairstill.students import CrossEncoder, Student
 from pairstill.students.dual_encoder import DualEncoder
 from pairstill.students.encoders.pretrained import quiet_loading
+from pairstill.students.twinbert import TwinBERT
 
 NOTE_FILE, FORMAT, FORMAT_VERSION = "pairstill.json", "pairstill/exported-student", 1
-BI_ENCODERS = ("de-cos", "bert-dot")
+BI_ENCODERS = ("de-cos", "twinbert-cos", "bert-dot")
 LATE_INTERACTION = "colbert"
 SIGMOID = "torch.nn.modules.activation.Sigmoid"
 
@@ -92,7 +93,6 @@ def _cross_encoder(student: CrossEncoder, folder: Path) -> ExportedScore:
 def _text_encoder(student: Student, folder: Path) -> ExportedScore:
     student.check_exportable()
     found = student.similarity()
-    # TwinBERT compares by cosine, too, but its towers are its own.
     if not isinstance(student, DualEncoder) or student.name not in (*BI_ENCODERS, LATE_INTERACTION):
         raise InputError(
             f"sentence-transformers has no architecture like a {student.name}",
@@ -103,6 +103,8 @@ def _text_encoder(student: Student, folder: Path) -> ExportedScore:
             "the student has an encoder of its own for each field, and a sentence-transformers folder has one",
             expected="a student trained with a shared encoder",
         )
+    if isinstance(student, TwinBERT):
+        _check_tower(student)
     settings: dict[str, Any] = {"max_seq_length": max(student.max_lengths), "do_lower_case": False}
     if len(set(student.max_lengths)) > 1:
         settings |= {"query_length": student.max_lengths[0], "document_length": student.max_lengths[1]}
@@ -115,7 +117,9 @@ def _text_encoder(student: Student, folder: Path) -> ExportedScore:
         scale, bias = late_interaction.scale_of(student)
     else:
         modules = [pooling(encoder.hidden_size, "mean" if student.keeps[0].take == "mean" else "cls")]
-        modules += [dense(layer, "sentence_embedding") for layer in student.projections if isinstance(layer, nn.Linear)]
+        activation = TANH if isinstance(student, TwinBERT) else IDENTITY
+        linear = [layer for layer in student.projections if isinstance(layer, nn.Linear)]
+        modules += [dense(layer, "sentence_embedding", activation) for layer in linear]
         modules += [Module("Normalize")] if found.metric == "cosine" else []
         _save_transformer(encoder.model, student.tokenizer, folder, settings)
         kind, gives, scale, bias = "SentenceTransformer", found.metric, found.scale, found.bias
@@ -123,6 +127,20 @@ def _text_encoder(student: Student, folder: Path) -> ExportedScore:
     prompts = late_interaction.prompts_of(student) if found is None else {}
     _describe(folder, kind, {"similarity_fn_name": gives, "prompts": prompts})
     return ExportedScore(kind, gives, scale, bias)
+
+
+def _check_tower(student: TwinBERT) -> None:
+    config = student.config
+    for name, found, known in (
+        ("encoder.tokens", config.encoder.tokens, ("wordpiece",)),
+        ("pooling", config.pooling, ("mean", "cls")),
+        ("eight_bit", config.eight_bit, ("none",)),
+    ):
+        if found not in known:
+            raise InputError(
+                f"the student was trained with {name}={found}, which sentence-transformers has no module for",
+                expected=f"{name}={' or '.join(known)}",
+            )
 
 
 def _save_transformer(model: nn.Module, tokenizer: Any, folder: Path, settings: Mapping[str, Any]) -> None:

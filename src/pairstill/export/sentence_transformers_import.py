@@ -9,7 +9,7 @@ import torch
 
 from pairstill.errors import ArtefactError, InputError
 from pairstill.export.late_interaction import colbert_values
-from pairstill.export.modules import FIX, plain_dense, read_object
+from pairstill.export.modules import FIX, IDENTITY, TANH, read_dense, read_object
 from pairstill.export.sentence_transformers import FORMAT, FORMAT_VERSION, NOTE_FILE
 from pairstill.files import read_json
 from pairstill.students import CrossEncoder, Student, make_student
@@ -27,8 +27,8 @@ def import_sentence_transformers(folder: str | Path) -> Student:
 
     A folder that Pairstill exported becomes the student that it was, scale and bias included. A `CrossEncoder` becomes a
     cross-encoder, whose logits are those before the library's activation. A `SentenceTransformer` of transformer, mean or CLS
-    pooling and normalisation becomes a `de-cos`, one that compares by dot product a `bert-dot`, a `MultiVectorEncoder` a
-    `colbert`: the logit is the similarity itself, scale 1 and bias 0.
+    pooling and normalisation becomes a `de-cos`, with a dense layer and tanh between them a `twinbert-cos`, one that compares
+    by dot product a `bert-dot`, a `MultiVectorEncoder` a `colbert`: the logit is the similarity itself, scale 1 and bias 0.
 
     Args:
         folder: Local.
@@ -103,13 +103,11 @@ def _sentence_transformer(folder: Path) -> Student:
     }  # fmt: skip
     if "Dense" in kinds:
         place = modules[kinds.index("Dense")][1]
-        if cosine or not (config := plain_dense(place, "sentence_embedding")).get("bias", True):
-            raise InputError(
-                "the folder has a Dense module under a cosine, or one without bias", file=place / "config.json",
-                expected="none, or a linear layer with bias under a dot product", fix=FIX,
-            )  # fmt: skip
-        values["projection"] = int(config["out_features"])
-    name = "de-cos" if cosine else "bert-dot"
+        config = read_dense(place, "sentence_embedding", TANH if cosine else IDENTITY)
+        if not config.get("bias", True):
+            raise InputError("the Dense module has no bias", file=place / "config.json", expected="one", fix=FIX)
+        values["downscale" if cosine else "projection"] = int(config["out_features"])
+    name = "bert-dot" if not cosine else "twinbert-cos" if "Dense" in kinds else "de-cos"
     if not cosine:
         values["scaled"] = False
     student = make_student(name, parse_config(name, values))
