@@ -19,17 +19,25 @@ MARKERS = ("[unused0]", "[unused1]")
 TOKENS = "token_embeddings"
 
 
+def has_fixed_masks(student: DualEncoder) -> bool:
+    """Whether a fixed number of [MASK] tokens follows every query.
+
+    The library can only fill up to a length; a tokenizer of the queries' own puts them there.
+    """
+    return student.name == "colbert" and student.config.query_length is None and student.config.query_masks > 0
+
+
 def modules_of(student: DualEncoder) -> list[Module]:
     """What follows the transformer: projection, normalisation, and which tokens count.
 
     Raises:
-        InputError: Queries get a fixed number of [MASK] tokens, which the library cannot express.
+        InputError: A fixed number of [MASK] tokens that others do not attend to, which the library cannot express.
     """
     config: Any = student.config
-    if config.query_length is None and config.query_masks:
+    if has_fixed_masks(student) and not config.attend_to_masks:
         raise InputError(
-            f"the student puts {config.query_masks} [MASK] tokens after every query, and sentence-transformers can only fill up to "
-            "a length", expected="a colbert trained with query_masks=0 or a query_length",
+            f"after every query the student puts {config.query_masks} [MASK] tokens that no other attends to, and "
+            "sentence-transformers has such only up to a length", expected="a colbert trained with a query_length, or with attend_to_masks=true",
         )  # fmt: skip
     layer = student.projections[0]
     assert isinstance(layer, nn.Linear)
@@ -60,12 +68,32 @@ def prompts_of(student: DualEncoder) -> dict[str, str]:
     return dict(zip(("query", "document"), MARKERS, strict=True)) if student.config.markers else {}
 
 
-def marked_tokenizer(student: DualEncoder) -> Any:
-    """The tokenizer; it reads a marker in a text as one token."""
-    if not student.config.markers:
+def tokenizer_of(student: DualEncoder, field: int) -> Any:
+    """The tokenizer of a field: it reads a marker in a text as one token, and puts a fixed number of [MASK] tokens after queries.
+
+    Raises:
+        InputError: Behind the base's own special tokens they cannot be put.
+    """
+    masks = student.config.query_masks if field == 0 and has_fixed_masks(student) else 0
+    if not student.config.markers and not masks:
         return student.tokenizer
     tokenizer = copy.deepcopy(student.tokenizer)
-    tokenizer.add_special_tokens({"additional_special_tokens": list(MARKERS)})
+    if student.config.markers:
+        tokenizer.add_special_tokens({"additional_special_tokens": list(MARKERS)})
+    if masks:
+        from tokenizers.processors import TemplateProcessing
+
+        first, last, mask = tokenizer.cls_token, tokenizer.sep_token, tokenizer.mask_token
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+            single=[first, "$A", last, *[mask] * masks], pair=[first, "$A", last, "$B", last],
+            special_tokens=[(one, tokenizer.convert_tokens_to_ids(one)) for one in dict.fromkeys((first, last, mask))],
+        )  # fmt: skip
+        read = student.tokenizer("a b")["input_ids"] + [tokenizer.mask_token_id] * masks
+        if tokenizer("a b")["input_ids"] != read:
+            raise InputError(
+                f"the base puts other tokens around a text than {first} and {last}, so that {masks} [MASK] tokens cannot follow it",
+                expected="a base that frames texts as BERT does",
+            )
     return tokenizer
 
 

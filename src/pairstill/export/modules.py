@@ -18,11 +18,13 @@ TYPES = {
     "Pooling": "sentence_transformers.models.Pooling",
     "Dense": "sentence_transformers.models.Dense",
     "Normalize": "sentence_transformers.models.Normalize",
+    "Router": "sentence_transformers.models.Router",
     "MultiVectorMask": "sentence_transformers.multi_vector_encoder.modules.MultiVectorMask",
 }
-"""Names by which every version of the library since 2.0 finds its modules; the last one came with version 6."""
+"""Names by which every version of the library since 2.0 finds its modules; routers came with version 5, the last one with 6."""
 IDENTITY = "torch.nn.modules.linear.Identity"
 TANH = "torch.nn.modules.activation.Tanh"
+ROUTES, ROUTER_FILE = ("query", "document"), "router_config.json"
 FIX = "Distil a student from it instead: its folder can be a --base"
 
 
@@ -64,12 +66,73 @@ def save_modules(folder: Path, modules: Sequence[Module]) -> None:
     listed = [{"idx": 0, "name": "0", "path": "", "type": TYPES["Transformer"]}]
     for number, module in enumerate(modules, start=1):
         path = f"{number}_{module.kind}"
-        (folder / path).mkdir()
-        write_json(folder / path / "config.json", dict(module.config))
-        if module.weights:
-            write_weights(folder / path / "model.safetensors", dict(module.weights))
+        _save(folder / path, module)
         listed.append({"idx": number, "name": str(number), "path": path, "type": TYPES[module.kind]})
     write_json(folder / "modules.json", listed)
+
+
+def transformer_folder(folder: Path, field: int) -> Path:
+    """Where the transformer of a field lies in a folder with routes."""
+    return folder / f"{ROUTES[field]}_0_Transformer"
+
+
+def save_routes(folder: Path, modules: Sequence[Sequence[Module]]) -> None:
+    """Write the modules behind each field's transformer, and the router that sends queries and documents through their own.
+
+    Args:
+        folder: Holds the transformers at `transformer_folder`.
+        modules: Per field; a module that is in both lists is written once.
+    """
+    types, names = dict[str, str](), dict[int, str]()
+    structure = {}
+    for position, (route, listed) in enumerate(zip(ROUTES, modules, strict=True)):
+        structure[route] = [transformer_folder(folder, position).name]
+        types[structure[route][0]] = TYPES["Transformer"]
+        for number, module in enumerate(listed, start=1):
+            if id(module) not in names:
+                names[id(module)] = f"{route}_{number}_{module.kind}"
+                _save(folder / names[id(module)], module)
+            types[names[id(module)]] = TYPES[module.kind]
+            structure[route].append(names[id(module)])
+    # Without a default route `encode` refuses a text of which it does not know whether it is a query.
+    parameters: dict[str, Any] = {"default_route": None, "allow_empty_key": False, "route_mappings": {}}
+    write_json(folder / ROUTER_FILE, {"types": types, "structure": structure, "parameters": parameters})
+    write_json(folder / "modules.json", [{"idx": 0, "name": "0", "path": "", "type": TYPES["Router"]}])
+
+
+def read_routes(folder: Path) -> list[dict[str, Path]]:
+    """Per field, folders of an exported folder's modules by kind.
+
+    Raises:
+        KeyError: The router has other routes.
+    """
+    if not (folder / ROUTER_FILE).exists():
+        return [dict(list_modules(folder))] * len(ROUTES)
+    router = read_object(folder / ROUTER_FILE)
+    return [
+        {router["types"][name].rsplit(".", 1)[-1]: folder / name for name in router["structure"][route]}
+        for route in ROUTES
+    ]
+
+
+def list_modules(folder: Path) -> list[tuple[str, Path]]:
+    """Kind and folder of each module.
+
+    Raises:
+        InputError: `modules.json` is no list of modules.
+    """
+    path = folder / "modules.json"
+    body = read_json(path)
+    if not isinstance(body, list) or not all(isinstance(one, dict) for one in body):
+        raise InputError("the file lists no modules", file=path, expected="a list of objects with 'type' and 'path'")
+    return [(str(one.get("type", "")).rsplit(".", 1)[-1], folder / str(one.get("path", ""))) for one in body]
+
+
+def _save(folder: Path, module: Module) -> None:
+    folder.mkdir()
+    write_json(folder / "config.json", dict(module.config))
+    if module.weights:
+        write_weights(folder / "model.safetensors", dict(module.weights))
 
 
 def read_dense(folder: Path, name: str, activation: str = IDENTITY) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,16 @@ from torch import nn
 from pairstill import __version__
 from pairstill.errors import InputError
 from pairstill.export import late_interaction
-from pairstill.export.modules import IDENTITY, TANH, Module, dense, pooling, save_modules
+from pairstill.export.modules import (
+    IDENTITY,
+    TANH,
+    Module,
+    dense,
+    pooling,
+    save_modules,
+    save_routes,
+    transformer_folder,
+)
 from pairstill.files import read_json, write_json, write_text
 from pairstill.students import CrossEncoder, Student
 from pairstill.students.dual_encoder import DualEncoder
@@ -98,35 +107,50 @@ def _text_encoder(student: Student, folder: Path) -> ExportedScore:
             f"sentence-transformers has no architecture like a {student.name}",
             expected=f"cross-encoder, {', '.join(BI_ENCODERS)} or {LATE_INTERACTION}",
         )
-    if len(student.encoders) > 1:
-        raise InputError(
-            "the student has an encoder of its own for each field, and a sentence-transformers folder has one",
-            expected="a student trained with a shared encoder",
-        )
     if isinstance(student, TwinBERT):
         _check_tower(student)
-    settings: dict[str, Any] = {"max_seq_length": max(student.max_lengths), "do_lower_case": False}
-    if len(set(student.max_lengths)) > 1:
-        settings |= {"query_length": student.max_lengths[0], "document_length": student.max_lengths[1]}
-    encoder = student.encoder(0)
-    if found is None:
-        modules = late_interaction.modules_of(student)
-        settings |= late_interaction.expansion_of(student)
-        _save_transformer(encoder.model, late_interaction.marked_tokenizer(student), folder, settings)
-        kind, gives = "MultiVectorEncoder", "maxsim"
-        scale, bias = late_interaction.scale_of(student)
+    late = found is None
+    first = late_interaction.modules_of(student) if late else _modules(student, 0)
+    if len(student.encoders) > 1 or late_interaction.has_fixed_masks(student):
+        for field, length in enumerate(student.max_lengths):
+            tokenizer = late_interaction.tokenizer_of(student, field) if late else student.tokenizer
+            place = transformer_folder(folder, field)
+            _save_transformer(student.encoder(field).model, tokenizer, place, _lengths([length]))
+        save_routes(folder, [first, _modules(student, 1) if len(student.projections) > 1 else first])
     else:
-        modules = [pooling(encoder.hidden_size, "mean" if student.keeps[0].take == "mean" else "cls")]
-        activation = TANH if isinstance(student, TwinBERT) else IDENTITY
-        linear = [layer for layer in student.projections if isinstance(layer, nn.Linear)]
-        modules += [dense(layer, "sentence_embedding", activation) for layer in linear]
-        modules += [Module("Normalize")] if found.metric == "cosine" else []
-        _save_transformer(encoder.model, student.tokenizer, folder, settings)
-        kind, gives, scale, bias = "SentenceTransformer", found.metric, found.scale, found.bias
-    save_modules(folder, modules)
-    prompts = late_interaction.prompts_of(student) if found is None else {}
-    _describe(folder, kind, {"similarity_fn_name": gives, "prompts": prompts})
-    return ExportedScore(kind, gives, scale, bias)
+        expansion = late_interaction.expansion_of(student) if late else {}
+        tokenizer = late_interaction.tokenizer_of(student, 0) if late else student.tokenizer
+        settings = {**_lengths(student.max_lengths), **expansion}
+        _save_transformer(student.encoder(0).model, tokenizer, folder, settings)
+        save_modules(folder, first)
+    if found is None:
+        _describe(
+            folder, "MultiVectorEncoder",
+            {"similarity_fn_name": "maxsim", "prompts": late_interaction.prompts_of(student)},
+        )  # fmt: skip
+        return ExportedScore("MultiVectorEncoder", "maxsim", *late_interaction.scale_of(student))
+    _describe(folder, "SentenceTransformer", {"similarity_fn_name": found.metric})
+    return ExportedScore("SentenceTransformer", found.metric, found.scale, found.bias)
+
+
+def _modules(student: DualEncoder, field: int) -> list[Module]:
+    """What follows the transformer of a field where one vector is made of a text."""
+    found = [pooling(student.encoder(field).hidden_size, "mean" if student.keeps[field].take == "mean" else "cls")]
+    if len(student.projections):
+        layer = student.projections[min(field, len(student.projections) - 1)]
+        assert isinstance(layer, nn.Linear)
+        found.append(dense(layer, "sentence_embedding", TANH if isinstance(student, TwinBERT) else IDENTITY))
+    similarity = student.similarity()
+    cosine = similarity is not None and similarity.metric == "cosine"
+    return [*found, Module("Normalize")] if cosine else found
+
+
+def _lengths(lengths: Sequence[int]) -> dict[str, Any]:
+    """Settings of a transformer module that reads so many tokens of a query and a document."""
+    settings: dict[str, Any] = {"max_seq_length": max(lengths), "do_lower_case": False}
+    return (
+        settings if len(set(lengths)) == 1 else {**settings, "query_length": lengths[0], "document_length": lengths[1]}
+    )
 
 
 def _check_tower(student: TwinBERT) -> None:

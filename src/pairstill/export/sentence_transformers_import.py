@@ -9,9 +9,17 @@ import torch
 
 from pairstill.errors import ArtefactError, InputError
 from pairstill.export.late_interaction import colbert_values
-from pairstill.export.modules import FIX, IDENTITY, TANH, read_dense, read_object
+from pairstill.export.modules import (
+    FIX,
+    IDENTITY,
+    ROUTER_FILE,
+    TANH,
+    list_modules,
+    read_dense,
+    read_object,
+    read_routes,
+)
 from pairstill.export.sentence_transformers import FORMAT, FORMAT_VERSION, NOTE_FILE
-from pairstill.files import read_json
 from pairstill.students import CrossEncoder, Student, make_student
 from pairstill.students.cross_encoder import default_max_length
 from pairstill.students.dual_encoder import DualEncoder
@@ -41,7 +49,12 @@ def import_sentence_transformers(folder: str | Path) -> Student:
         raise InputError("the folder does not exist", file=folder, expected="a sentence-transformers folder")
     if (folder / NOTE_FILE).exists():
         return _exported(folder)
-    if not (folder / "modules.json").exists() or len(_modules(folder)) == 1:
+    if (folder / ROUTER_FILE).exists():
+        raise InputError(
+            "the folder reads queries and documents with modules of their own", file=folder / ROUTER_FILE,
+            expected="one transformer for both", fix="Distil a student from it instead: the folder of one transformer can be a --base",
+        )  # fmt: skip
+    if not (folder / "modules.json").exists() or len(list_modules(folder)) == 1:
         _refuse_prompts(folder)
         return load_teacher(folder)
     return _sentence_transformer(folder)
@@ -57,14 +70,17 @@ def _exported(folder: Path) -> Student:
     try:
         name, head = note["architecture"], {key: torch.tensor(float(one)) for key, one in note["head"].items()}
         kind = architecture(name)
-        student: Student = kind(parse_config(name, note["config"]), kind.read_tokenizer(folder), note["encoder_model"])
+        config, cross = parse_config(name, note["config"]), issubclass(kind, CrossEncoder)
+        places = [{"Transformer": folder}] if cross else read_routes(folder)
+        student: Student = kind(config, kind.read_tokenizer(places[-1]["Transformer"]), note["encoder_model"])
         if isinstance(student, CrossEncoder):
             _load(student.model, folder / "model.safetensors")
             return student.eval()
         assert isinstance(student, DualEncoder)
-        _load(student.encoder(0).model, folder / "model.safetensors")
-        if len(student.projections):
-            _load(student.projections[0], next(iter(sorted(folder.glob("*_Dense")))) / "model.safetensors", "linear.")
+        for encoder, place in zip(student.encoders, places, strict=False):
+            _load(encoder.model, place["Transformer"] / "model.safetensors")  # type: ignore[arg-type]
+        for layer, place in zip(student.projections, places, strict=False):
+            _load(layer, place["Dense"] / "model.safetensors", "linear.")
         student.head.load_state_dict(head)
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError, StopIteration) as error:
         raise ArtefactError(
@@ -74,7 +90,7 @@ def _exported(folder: Path) -> Student:
 
 
 def _sentence_transformer(folder: Path) -> Student:
-    modules = _modules(folder)
+    modules = list_modules(folder)
     kinds = [kind for kind, _ in modules]
     if "Pooling" not in kinds:
         return _late_interaction(folder, modules)
@@ -185,15 +201,6 @@ def _refuse_prompts(folder: Path) -> dict[str, Any]:
             "students read texts as they are", file=path, fix="Put them into the texts, and remove them from this file",
         )  # fmt: skip
     return settings
-
-
-def _modules(folder: Path) -> list[tuple[str, Path]]:
-    """Kind and folder of each module."""
-    path = folder / "modules.json"
-    body = read_json(path)
-    if not isinstance(body, list) or not all(isinstance(one, dict) for one in body):
-        raise InputError("the file lists no modules", file=path, expected="a list of objects with 'type' and 'path'")
-    return [(str(one.get("type", "")).rsplit(".", 1)[-1], folder / str(one.get("path", ""))) for one in body]
 
 
 def _load(module: torch.nn.Module, path: Path, prefix: str = "") -> None:
