@@ -282,13 +282,15 @@ MULTI_VECTOR: dict[str, dict[str, Any]] = {
 
 @pytest.fixture(scope="module")
 def marked_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base that knows ColBERT's markers and a full stop."""
+    """A base that knows ColBERT's markers and a full stop, with BERT's own tokenizer, which frames texts by itself."""
     folder = tiny_base(tmp_path_factory.mktemp("marked"))
     content = json.loads((folder / "tokenizer.json").read_text())
     vocabulary = content["model"]["vocab"]
     for old, new in (("w57", "[unused0]"), ("w58", "[unused1]"), ("w59", ".")):
         vocabulary[new] = vocabulary.pop(old)
     (folder / "tokenizer.json").write_text(json.dumps(content))
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "tokenizer_class": "BertTokenizer"}))
     return folder
 
 

@@ -80,21 +80,30 @@ def tokenizer_of(student: DualEncoder, field: int) -> Any:
     tokenizer = copy.deepcopy(student.tokenizer)
     if student.config.markers:
         tokenizer.add_special_tokens({"additional_special_tokens": list(MARKERS)})
-    if masks:
-        from tokenizers.processors import TemplateProcessing
+    return _with_masks(tokenizer, masks) if masks else tokenizer
 
-        first, last, mask = tokenizer.cls_token, tokenizer.sep_token, tokenizer.mask_token
-        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-            single=[first, "$A", last, *[mask] * masks], pair=[first, "$A", last, "$B", last],
-            special_tokens=[(one, tokenizer.convert_tokens_to_ids(one)) for one in dict.fromkeys((first, last, mask))],
-        )  # fmt: skip
-        read = student.tokenizer("a b")["input_ids"] + [tokenizer.mask_token_id] * masks
-        if tokenizer("a b")["input_ids"] != read:
-            raise InputError(
-                f"the base puts other tokens around a text than {first} and {last}, so that {masks} [MASK] tokens cannot follow it",
-                expected="a base that frames texts as BERT does",
-            )
-    return tokenizer
+
+def _with_masks(tokenizer: Any, masks: int) -> Any:
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    first, last, mask = tokenizer.cls_token, tokenizer.sep_token, tokenizer.mask_token
+    expected = tokenizer("a b")["input_ids"] + [tokenizer.mask_token_id] * masks
+    backend = tokenizer.backend_tokenizer
+    backend.post_processor = TemplateProcessing(
+        single=[first, "$A", last, *[mask] * masks], pair=[first, "$A", last, "$B", last],
+        special_tokens=[(one, tokenizer.convert_tokens_to_ids(one)) for one in dict.fromkeys((first, last, mask))],
+    )  # fmt: skip
+    # The base's own class would put its own special tokens around a text again when it is loaded.
+    masked = PreTrainedTokenizerFast(
+        tokenizer_object=backend, model_input_names=tokenizer.model_input_names, **tokenizer.special_tokens_map
+    )
+    if masked("a b")["input_ids"] != expected:
+        raise InputError(
+            f"the base puts other tokens around a text than {first} and {last}, so that {masks} [MASK] tokens cannot follow it",
+            expected="a base that frames texts as BERT does",
+        )
+    return masked
 
 
 def scale_of(student: DualEncoder) -> tuple[float, float]:
