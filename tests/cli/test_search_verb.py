@@ -62,9 +62,9 @@ def refused(*arguments: object) -> str:
     return str(done.exception)
 
 
-def searching(work: Path, out: Path, student: str = "de-cos", **changes: object) -> list[object]:
+def searching(work: Path, out: Path, student: str | None = "de-cos", **changes: object) -> list[object]:
     options = {
-        "--student": work / student, "--store": work / f"{student}-store", "--tuples": work / "tuples", "--split": "test",
+        "--student": student and work / student, "--store": work / f"{student}-store", "--tuples": work / "tuples", "--split": "test",
         "--out": out, "--threads": 1, **{f"--{name}": value for name, value in changes.items()},
     }  # fmt: skip
     return ["search", *(part for name, value in options.items() if value is not None for part in (name, value))]
@@ -112,6 +112,34 @@ def test_exact_search_from_the_command_line(work: Path, tuple_set: TupleSet, tmp
     manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
     assert (manifest["way"], manifest["fields"], manifest["rows"]) == ("exact", ["query", "item"], len(rows))
     assert manifest["speed"]["searched_per_s"] > 0
+
+
+def test_words_are_searched_without_a_student(work: Path, tuple_set: TupleSet, tmp_path: Path) -> None:
+    words = ["search", "--bm25", "--tuples", work / "tuples", "--split", "test", "--out", tmp_path / "run"]
+    stdout = said(*words, "--top", 5)
+    assert "40 items" in stdout
+    assert "queries/s (bm25)" in stdout
+    assert "nDCG@10" in stdout
+    queries, items = tuple_set.collection_of(0), tuple_set.collection_of(1)
+    text_of = {one.ids[row].as_py(): one.text_list[row] for one in (queries, items) for row in range(len(one))}
+    rows = table_of(tmp_path / "run")
+    assert rows
+    for query, item, rank, score in rows:
+        assert score > 0
+        assert rank <= 5
+        assert set(text_of[query].split()) & set(text_of[item].split())
+    manifest = json.loads((tmp_path / "run" / "manifest.json").read_text())
+    assert (manifest["way"], manifest["items"], manifest["rows"]) == ("bm25", 40, len(rows))
+    # It is a first stage like any other.
+    said(*searching(work, tmp_path / "reranked", "de-ffnn", candidates=tmp_path / "run", top=5))
+    assert {row[:2] for row in table_of(tmp_path / "reranked")} == {row[:2] for row in rows}
+    assert "--student has no effect here" in refused(*words, "--student", work / "de-cos")
+    assert "the tuple set has no field 'title'" in refused(*words, "--passage-field", "title")
+    assert "the fields are 'query' and 'query'" in refused(*words, "--passage-field", "query")
+    queries_file = _written(tmp_path / "q.csv", "id,text\n1,w1\n")
+    assert "--bm25 searches the texts of a tuple set" in refused(
+        "search", "--bm25", "--queries", queries_file, "--id", "id", "--text", "text", "--out", tmp_path / "other"
+    )
 
 
 def test_an_index_is_built_checked_and_searched(work: Path, tmp_path: Path) -> None:
@@ -292,6 +320,9 @@ def test_mistakes_are_told(work: Path, base: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert "the store was made by another encoder" in refused(*searching(work, out, store=work / "other-store"))
     assert "so no index finds its best items" in refused(*searching(work, out, "de-ffnn", index=tmp_path))
+    assert "--student is missing" in refused(*searching(work, out, student=None, store=work / "de-cos-store"))
+    assert "--store is missing" in refused(*searching(work, out, store=None))
+    assert "--passage-field has no effect here" in refused(*searching(work, out, **{"passage-field": "item"}))
     assert "an index and candidates are given" in refused(*searching(work, out, index=tmp_path, candidates=tmp_path))
     assert "the run does not exist" in refused(*searching(work, out, candidates=tmp_path / "none"))
     assert "give one of --tuples and --queries" in refused(*searching(work, out, tuples=None))

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pairstill.mining.neighbours import Blocks, nearest_by_bm25, nearest_by_dot
+from pairstill.mining.neighbours import Blocks, nearest_by_dot
 
 
 def brute_force(queries: np.ndarray, passages: np.ndarray, depth: int) -> tuple[np.ndarray, np.ndarray]:
@@ -56,13 +56,3 @@ def test_blocks_read_like_one_matrix() -> None:
             np.testing.assert_array_equal(blocks[start:stop], matrix[start:stop])
     rows = np.array([19, 0, 7, 7, 8, 6])
     np.testing.assert_array_equal(blocks.take(rows), matrix[rows])
-
-
-def test_bm25_finds_the_passage_that_shares_rare_words_and_leaves_others_out() -> None:
-    passages = ["the cat sat", "the dog ran", "a zebra and the cat", "nothing shared here", "the cat sat"]
-    found = nearest_by_bm25(["cat zebra", "unheard", ""], 3, passages, 4)
-    assert found.items[0, 0] == 2
-    assert found.items[0].tolist()[1:3] == [0, 4]  # equal scores: by number
-    assert 3 not in found.items[0]
-    assert (found.items[1:] == -1).all()
-    assert np.isneginf(found.similarities[1:]).all()

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pairstill.cli.flags import writable
+from pairstill.errors import InputError
+
+if TYPE_CHECKING:
+    from pairstill.retrieval.search import Queries
+    from pairstill.tuples import TupleSet
 
 
 def search(
-    student: Annotated[Path, typer.Option(help="Student folder.")],
-    store: Annotated[Path, typer.Option(help="Store from `pairstill encode` that is searched.")],
     out: Annotated[
         Path, typer.Option(callback=writable, help="Folder for run.parquet and run.trec; a run in it is replaced.")
     ],
+    student: Annotated[Path | None, typer.Option(help="Student folder.")] = None,
+    store: Annotated[Path | None, typer.Option(help="Store from `pairstill encode` that is searched.")] = None,
+    bm25: Annotated[
+        bool, typer.Option("--bm25", help="Or search the texts of --tuples by their words, without a student.")
+    ] = False,
     tuples: Annotated[Path | None, typer.Option(help="Tuple set of the queries; its labels judge the result.")] = None,
     field: Annotated[str, typer.Option(help="Of the queries.")] = "query",
     split: Annotated[list[str] | None, typer.Option(help="With --tuples: queries of these splits alone.")] = None,
@@ -24,6 +32,9 @@ def search(
     text_column: Annotated[
         list[str] | None,
         typer.Option("--text", help="With --queries: column of the text; several are joined by a space."),
+    ] = None,
+    passage_field: Annotated[
+        str | None, typer.Option(help="With --bm25: field that is searched; the other one if left out.")
     ] = None,
     position: Annotated[
         int | None,
@@ -54,7 +65,8 @@ def search(
         int | None, typer.Option(help="Threads; OMP_NUM_THREADS or all cores that are ours if left out.")
     ] = None,
 ) -> None:
-    """Search a store with queries that are encoded now; write a run, and measure it where there are judgements."""
+    """Search a store with queries that are encoded now, or texts by their words; write a run, and measure it where there are judgements."""
+    from pairstill.cli.flags import refuse_flags
     from pairstill.cli.progress import progress_bar
     from pairstill.cli.queries import read_queries
     from pairstill.cli.runs import judgements_of, print_quality
@@ -65,6 +77,25 @@ def search(
     judgements = judgements_of(qrels, relevant_from, tuple_set, split, asked.field)
 
     from pairstill.retrieval.run import read_run
+
+    if bm25:
+        unused = {
+            "--student": student,
+            "--store": store,
+            "--index": index,
+            "--candidates": candidates,
+            "--check": check,
+        }
+        refuse_flags({**unused, "--position": position}, "--bm25 has no student")
+        _by_words(asked, tuple_set, tuples, passage_field, top, out)
+        if judgements is not None:
+            print_quality({out.name: read_run(out)}, judgements)
+        return
+    refuse_flags({"--passage-field": passage_field}, "the store says what is searched")
+    if student is None or store is None:
+        raise InputError(
+            f"{'--student' if student is None else '--store'} is missing", expected="--student and --store, or --bm25"
+        )
     from pairstill.retrieval.search import SearchSettings, open_store
     from pairstill.retrieval.search import search as run
     from pairstill.students import load_student
@@ -93,3 +124,29 @@ def search(
         )
     if judgements is not None:
         print_quality({out.name: read_run(out)}, judgements)
+
+
+def _by_words(
+    asked: Queries, tuple_set: TupleSet | None, tuples: Path | None, passage_field: str | None, top: int, out: Path
+) -> None:
+    from pairstill.cli.progress import progress_bar
+    from pairstill.cli.queries import field_of
+    from pairstill.retrieval.bm25 import Items, search_words
+
+    if tuple_set is None or tuples is None:
+        raise InputError("--bm25 searches the texts of a tuple set", expected="--tuples, and not --queries")
+    others = [name for name in tuple_set.field_names if name != asked.name]
+    if passage_field is None and len(others) != 1:
+        raise InputError(
+            f"the fields beside '{asked.name}' are {', '.join(others)}",
+            expected="--passage-field, the one that is searched",
+        )
+    searched = passage_field or others[0]
+    place = field_of(tuple_set, searched, tuples)
+    collection = tuple_set.collection_of(place)
+    with progress_bar("Searching", "queries") as progress:
+        done = search_words(Items(collection.ids, tuple_set.texts(place), searched), asked, out, top, progress)
+    print(
+        f"run: {out}   {done.queries:,} queries, {done.items:,} items, {done.rows:,} results; indexed in {done.index_s:,.1f} s, "
+        f"searched {done.searched_per_s:,.0f} queries/s (bm25)"
+    )

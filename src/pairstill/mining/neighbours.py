@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,51 +97,3 @@ class Blocks:
             here = owner == number
             out[here] = self.parts[number][rows[here] - self.starts[number]]
         return out
-
-
-def nearest_by_bm25(
-    queries: Iterable[str],
-    query_count: int,
-    passages: list[str],
-    depth: int,
-    progress: Callable[[int, int], None] | None = None,
-) -> Neighbours:
-    """Nearest passages by BM25 (bm25s, Lucene's form); a passage that shares no word with the query is none.
-
-    Memory: the index, and one number a passage.
-
-    Raises:
-        MissingExtraError: bm25s is not installed.
-    """
-    try:
-        import bm25s
-    except ImportError:
-        from pairstill.errors import MissingExtraError
-
-        raise MissingExtraError("bm25s", "train") from None
-    depth = min(depth, len(passages))
-    items = np.full((query_count, depth), -1, dtype=np.int32)
-    similarities = np.full((query_count, depth), -np.inf, dtype=np.float32)
-    retriever = bm25s.BM25(method="lucene", k1=1.5, b=0.75)
-    retriever.index(bm25s.tokenize(passages, stopwords=None, show_progress=False), show_progress=False)
-    for number, query in enumerate(queries):
-        tokens = bm25s.tokenize(query, stopwords=None, return_ids=False, show_progress=False)[0]
-        known = [token for token in tokens if token in retriever.vocab_dict]
-        if known:
-            scores = np.asarray(retriever.get_scores(known), dtype=np.float32)
-            found = _top(scores, depth)
-            items[number, : len(found)] = found
-            similarities[number, : len(found)] = scores[found]
-        if progress is not None:
-            progress(number + 1, query_count)
-    return Neighbours(items, similarities)
-
-
-def _top(scores: np.ndarray, depth: int) -> np.ndarray:
-    """Numbers of the `depth` highest positive scores, the best first, equal ones by number."""
-    if depth < len(scores):
-        least = np.partition(scores, len(scores) - depth)[len(scores) - depth]
-        candidates = np.flatnonzero((scores >= least) & (scores > 0))
-    else:
-        candidates = np.flatnonzero(scores > 0)
-    return candidates[np.argsort(-scores[candidates], kind="stable")][:depth]

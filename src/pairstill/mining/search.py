@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from pairstill.mining.embeddings import TextEncoder, write_embeddings
-from pairstill.mining.neighbours import Neighbours, nearest_by_bm25, nearest_by_dot
+from pairstill.mining.neighbours import Neighbours, nearest_by_dot
 from pairstill.mining.settings import MiningSettings
+from pairstill.retrieval.bm25 import BM25
 from pairstill.tuples import TupleSet
 
 PAIR_BLOCK = 65_536
@@ -56,7 +57,8 @@ def search(
     queries = tuple_set.texts(query_field, asked)
     passages = tuple_set.texts(passage_field)
     if settings.by == "bm25":
-        neighbours = nearest_by_bm25(queries, len(queries), passages, settings.depth, progress_of("Searching"))
+        found = BM25(passages).search(queries, len(queries), settings.depth, progress_of("Searching"))
+        neighbours = Neighbours(found.rows.astype(np.int32), found.scores)
         return Found(neighbours, np.full(len(pairs), np.nan, dtype=np.float32))
     described = {"encoder": settings.encoder, "max_length": settings.max_length}
     if encoder is None:
