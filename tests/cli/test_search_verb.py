@@ -137,9 +137,26 @@ def test_words_are_searched_without_a_student(work: Path, tuple_set: TupleSet, t
     assert "the tuple set has no field 'title'" in refused(*words, "--passage-field", "title")
     assert "the fields are 'query' and 'query'" in refused(*words, "--passage-field", "query")
     queries_file = _written(tmp_path / "q.csv", "id,text\n1,w1\n")
-    assert "--bm25 searches the texts of a tuple set" in refused(
-        "search", "--bm25", "--queries", queries_file, "--id", "id", "--text", "text", "--out", tmp_path / "other"
-    )
+    from_file = [
+        "search",
+        "--bm25",
+        "--queries",
+        queries_file,
+        "--id",
+        "id",
+        "--text",
+        "text",
+        "--out",
+        tmp_path / "other",
+    ]
+    assert "--bm25 is given without what is searched" in refused(*from_file)
+    items_file = _written(tmp_path / "i.csv", "id,title,brand\na,w1 w2,w9\nb,w3,w1\nc,w4,w5\n")
+    assert "--items is given without --items-id or --items-text" in refused(*from_file, "--items", items_file)
+    assert "--items-id has no effect here" in refused(*words, "--items-id", "id")
+    assert "--items has no effect here" in refused(*searching(work, tmp_path / "other", items=items_file))
+    columns = ["--items", items_file, "--items-id", "id", "--items-text", "title", "--items-text", "brand"]
+    assert "1 queries, 3 items, 2 results" in said(*from_file, *columns)
+    assert {row[1] for row in table_of(tmp_path / "other")} == {"a", "b"}
 
 
 def test_an_index_is_built_checked_and_searched(work: Path, tmp_path: Path) -> None:

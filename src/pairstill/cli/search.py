@@ -11,6 +11,7 @@ from pairstill.cli.flags import writable
 from pairstill.errors import InputError
 
 if TYPE_CHECKING:
+    from pairstill.retrieval.bm25 import Items
     from pairstill.retrieval.search import Queries
     from pairstill.tuples import TupleSet
 
@@ -22,7 +23,7 @@ def search(
     student: Annotated[Path | None, typer.Option(help="Student folder.")] = None,
     store: Annotated[Path | None, typer.Option(help="Store from `pairstill encode` that is searched.")] = None,
     bm25: Annotated[
-        bool, typer.Option("--bm25", help="Or search the texts of --tuples by their words, without a student.")
+        bool, typer.Option("--bm25", help="Or search texts by their words, without a student: --tuples or --items.")
     ] = False,
     tuples: Annotated[Path | None, typer.Option(help="Tuple set of the queries; its labels judge the result.")] = None,
     field: Annotated[str, typer.Option(help="Of the queries.")] = "query",
@@ -34,7 +35,17 @@ def search(
         typer.Option("--text", help="With --queries: column of the text; several are joined by a space."),
     ] = None,
     passage_field: Annotated[
-        str | None, typer.Option(help="With --bm25: field that is searched; the other one if left out.")
+        str | None, typer.Option(help="With --bm25: field that is searched; the tuple set's other one if left out.")
+    ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --bm25: a CSV, TSV, JSON Lines or Parquet file of what is searched, instead of the tuple set's texts."
+        ),
+    ] = None,
+    items_id: Annotated[str | None, typer.Option(help="With --items: column of the ids.")] = None,
+    items_text: Annotated[
+        list[str] | None, typer.Option(help="With --items: column of the text; several are joined by a space.")
     ] = None,
     position: Annotated[
         int | None,
@@ -87,11 +98,22 @@ def search(
             "--check": check,
         }
         refuse_flags({**unused, "--position": position}, "--bm25 has no student")
-        _by_words(asked, tuple_set, tuples, passage_field, top, out)
+        if items is not None:
+            searched = _items_of_file(items, items_id, items_text, passage_field)
+        else:
+            refuse_flags({"--items-id": items_id, "--items-text": items_text}, "there is no --items")
+            searched = _items_of_tuples(tuple_set, tuples, asked.name, passage_field)
+        _by_words(asked, searched, top, out)
         if judgements is not None:
             print_quality({out.name: read_run(out)}, judgements)
         return
-    refuse_flags({"--passage-field": passage_field}, "the store says what is searched")
+    words_only = {
+        "--items": items,
+        "--items-id": items_id,
+        "--items-text": items_text,
+        "--passage-field": passage_field,
+    }
+    refuse_flags(words_only, "the store says what is searched")
     if student is None or store is None:
         raise InputError(
             f"{'--student' if student is None else '--store'} is missing", expected="--student and --store, or --bm25"
@@ -126,26 +148,41 @@ def search(
         print_quality({out.name: read_run(out)}, judgements)
 
 
-def _by_words(
-    asked: Queries, tuple_set: TupleSet | None, tuples: Path | None, passage_field: str | None, top: int, out: Path
-) -> None:
-    from pairstill.cli.progress import progress_bar
+def _items_of_tuples(tuple_set: TupleSet | None, tuples: Path | None, asking: str, passage_field: str | None) -> Items:
     from pairstill.cli.queries import field_of
-    from pairstill.retrieval.bm25 import Items, search_words
+    from pairstill.retrieval.bm25 import Items
 
     if tuple_set is None or tuples is None:
-        raise InputError("--bm25 searches the texts of a tuple set", expected="--tuples, and not --queries")
-    others = [name for name in tuple_set.field_names if name != asked.name]
+        raise InputError("--bm25 is given without what is searched", expected="--tuples, or --items beside --queries")
+    others = [name for name in tuple_set.field_names if name != asking]
     if passage_field is None and len(others) != 1:
         raise InputError(
-            f"the fields beside '{asked.name}' are {', '.join(others)}",
+            f"the fields beside '{asking}' are {', '.join(others)}",
             expected="--passage-field, the one that is searched",
         )
     searched = passage_field or others[0]
     place = field_of(tuple_set, searched, tuples)
-    collection = tuple_set.collection_of(place)
+    return Items(tuple_set.collection_of(place).ids, tuple_set.texts(place), searched)
+
+
+def _items_of_file(
+    path: Path, id_column: str | None, text_columns: list[str] | None, passage_field: str | None
+) -> Items:
+    from pairstill.cli.encode import items_from_file
+    from pairstill.retrieval.bm25 import Items
+
+    if id_column is None or not text_columns:
+        raise InputError("--items is given without --items-id or --items-text", expected="both, names of columns")
+    ids, texts = items_from_file(path, id_column, text_columns, "stop", path)
+    return Items(ids, texts, passage_field or "item")
+
+
+def _by_words(asked: Queries, items: Items, top: int, out: Path) -> None:
+    from pairstill.cli.progress import progress_bar
+    from pairstill.retrieval.bm25 import search_words
+
     with progress_bar("Searching", "queries") as progress:
-        done = search_words(Items(collection.ids, tuple_set.texts(place), searched), asked, out, top, progress)
+        done = search_words(items, asked, out, top, progress)
     print(
         f"run: {out}   {done.queries:,} queries, {done.items:,} items, {done.rows:,} results; indexed in {done.index_s:,.1f} s, "
         f"searched {done.searched_per_s:,.0f} queries/s (bm25)"
