@@ -124,6 +124,11 @@ def test_wrong_options_are_refused_before_anything_is_trained(
         ({"teacher": "teacher=./nowhere"}, "nowhere: there is no teacher in this folder"),
         ({"teacher": "teacher=teecher"}, "teecher: there is no teacher in this folder"),
         ({"scores": ["nowhere"]}, "--scores 'nowhere' cannot be read"),
+        ({"precision": "float16"}, "the precision 'float16' is unknown"),
+        ({"qrels": "qrels.txt"}, "--qrels is given without --run"),
+        ({"run": ["bm25=bm25.trec"]}, "--run measures runs, and a grid compares students"),
+        ({"analysis": ["slots"], "against": "teacher"}, "--against has no effect here"),
+        ({"analysis": ["slotz"]}, "slotz"),
     ],
 )
 def test_an_evaluation_that_cannot_be_is_refused_before_anything_is_trained(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pairstill.cli.evaluation_inputs import check_teacher_folder, evaluation_inputs, name_and_path
+from pairstill.cli.evaluation_inputs import analysis_of, check_teacher_folder, evaluation_inputs, name_and_path
 from pairstill.cli.flags import writable
 from pairstill.errors import InputError
 
@@ -107,24 +107,21 @@ def evaluate(
         named_runs = [name_and_path(one, "--run") for one in run]
         evaluate_runs(named_runs, qrels, tuples, split, metric, relevant_from, out)
         return
-    if qrels is not None:
-        raise InputError("--qrels is given without --run", fix="Give both, or leave --qrels out: labels judge students")
+    request = analysis_of(
+        {
+            "qrels": qrels, "teacher": teacher, "teacher_scores": teacher_scores, "precision": precision,
+            "analyses": analyses, "analysis": analysis, "against": against, "term": term, "case": case,
+            "analysis_pairs": analysis_pairs, "seed": seed,
+        }
+    )  # fmt: skip
     if tuples is None:
         raise InputError("--tuples is missing", expected="a tuple set folder")
-
-    from pairstill.cli.analyses import analysis_request, plan_analyses
-    from pairstill.machine import resolve_precision
-
-    if teacher is not None and teacher_scores is not None:
-        raise InputError("both --teacher and --teacher-scores are given", fix="Leave out one of them")
     named = [name_and_path(one, "--student") for one in student or []]
     named_scores = [name_and_path(one, "--scores", needs_name=True) for one in scores or []]
     if not named and not named_scores and teacher is None and teacher_scores is None:
         raise InputError("there is nothing to evaluate", fix="Give --student, --teacher, --teacher-scores or --scores")
-    request = analysis_request(analyses, analysis, against, term, case, analysis_pairs, seed)
     if out.exists() and not out.is_dir():
         raise InputError("the output is a file", file=out, expected="a folder to write into")
-    precision = resolve_precision(precision)
     inputs = evaluation_inputs(
         {"tuples": tuples, "split": split, "metric": metric, "by": by, "relevant_from": relevant_from, "gain_levels": gain_levels}
     )  # fmt: skip
@@ -134,12 +131,13 @@ def evaluate(
 
     from rich.console import Console
 
+    from pairstill.cli.analyses import plan_analyses
     from pairstill.cli.progress import progress_bar
     from pairstill.evaluation.analyses.analyse import analyse
     from pairstill.evaluation.evaluate import evaluate as evaluate_models
     from pairstill.evaluation.floors import FLOOR_NAMES
     from pairstill.evaluation.score_files import read_scores
-    from pairstill.machine import set_threads
+    from pairstill.machine import resolve_precision, set_threads
     from pairstill.report.outputs import write_outputs
     from pairstill.report.terminal import renderables
     from pairstill.students.persistence import load_student
@@ -161,7 +159,7 @@ def evaluate(
         tuple_set, splits=list(parts), teacher=master, students=students,
         others=others, metrics=inputs.metrics, slices=by or [], relevance=inputs.relevance, floors=floors,
         base=None if base == "none" else base, floor_length=floor_length, cost_seconds=cost_seconds if cost else None,
-        bert_base=bert_base, precision=precision, resamples=resamples, seed=seed, title=title or tuples.resolve().name,
+        bert_base=bert_base, precision=resolve_precision(precision), resamples=resamples, seed=seed, title=title or tuples.resolve().name,
         progress_of=progress_bar,
     )  # fmt: skip
     inside = None if plan is None else analyse(plan, evaluation, tuple_set, progress_bar)

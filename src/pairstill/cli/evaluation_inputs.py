@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pairstill.errors import InputError
 
 if TYPE_CHECKING:
+    from pairstill.evaluation.analyses.request import Request
     from pairstill.metrics.base import Metric, Relevance
     from pairstill.tuples import Tuples, TupleSet
 
@@ -29,6 +30,28 @@ class EvaluationInputs:
     parts: dict[str, Tuples]
     metrics: list[Metric]
     relevance: Relevance
+
+
+def analysis_of(values: Mapping[str, Any]) -> Request | None:
+    """Refuse options of `evaluate` that contradict one another or would be ignored; what looks inside students is wanted.
+
+    Args:
+        values: `qrels`, `teacher`, `teacher_scores`, `precision` and the analyses' options as that verb, without `--run`, has them.
+
+    Raises:
+        InputError: They are such options.
+    """
+    from pairstill.cli.analyses import analysis_request
+    from pairstill.machine import resolve_precision
+
+    if values["qrels"] is not None:
+        raise InputError("--qrels is given without --run", fix="Give both, or leave --qrels out: labels judge students")
+    if values["teacher"] is not None and values["teacher_scores"] is not None:
+        raise InputError("both --teacher and --teacher-scores are given", fix="Leave out one of them")
+    resolve_precision(values["precision"])
+    return analysis_request(
+        values["analyses"], values["analysis"], values["against"], values["term"], values["case"], values["analysis_pairs"], values["seed"]
+    )  # fmt: skip
 
 
 def evaluation_inputs(values: Mapping[str, Any]) -> EvaluationInputs:
@@ -58,13 +81,16 @@ def evaluation_inputs(values: Mapping[str, Any]) -> EvaluationInputs:
 
 
 def check_evaluation(values: Mapping[str, Any]) -> None:
-    """Refuse an evaluation whose tuple set, splits, metrics, slices, teacher or scores are not there, before it has students.
+    """Refuse an evaluation whose options, tuple set, splits, metrics, slices, teacher or scores do not fit, before it has students.
 
     Raises:
         InputError: It is such a one.
     """
     from pairstill.evaluation.score_files import read_scores
 
+    if values["run"]:
+        raise InputError("--run measures runs, and a grid compares students", fix="Leave out run")
+    analysis_of(values)
     inputs = evaluation_inputs(values)
     scores: Sequence[str] = values["scores"] or []
     for name, path in (name_and_path(one, "--scores", needs_name=True) for one in scores):
