@@ -30,7 +30,7 @@ def commands(text: str) -> Iterator[list[str]]:
                 words = shlex.split(found[1], comments=True)
             except ValueError:
                 pytest.fail(f"the shell could not read: {found[1]}")
-            yield [one for one in words[1:] if not re.match(r"\d?[<>]", one)]
+            yield words[1 : next((place for place, one in enumerate(words) if re.match(r"\d?[<>]|&$", one)), None)]
 
 
 def verb_of(words: list[str]) -> tuple[Any, list[str]]:
@@ -38,7 +38,7 @@ def verb_of(words: list[str]) -> tuple[Any, list[str]]:
     verb = GROUP
     while words and words[0] in getattr(verb, "commands", {}):
         verb, words = verb.commands[words[0]], words[1:]
-    assert verb is not GROUP or not words or words[0].startswith("-"), f"no verb {words[0]!r}"
+    assert not (hasattr(verb, "commands") and words and not words[0].startswith("-")), f"no verb {words[0]!r}"
     return verb, words
 
 
@@ -60,7 +60,7 @@ def check_options(verb: Any, words: list[str]) -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_of_a_document_are_read(document: Path) -> None:
-    for block in re.findall(r"```(?:sh|bash)\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL):
+    for block in re.findall(r"```(?:sh|bash|shell)\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL):
         for words in commands(block):
             try:
                 read(words)
@@ -79,13 +79,14 @@ def test_options_of_a_recipe_exist(script: Path) -> None:
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_of_a_document_lead_somewhere(document: Path) -> None:
     text = re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+    for target in re.findall(r"\]\(([^)\s]+)[^)]*\)", text):
         place, _, heading = target.partition("#")
         if re.match(r"[a-z]+:", place):
             continue
         found = document if not place else (document.parent / place)
         assert found.exists(), f"{document.relative_to(ROOT)}: {target}"
         if heading:
-            headings = re.findall(r"^#+ (.*)$", found.read_text(encoding="utf-8"), re.MULTILINE)
+            body = re.sub(r"```.*?```", "", found.read_text(encoding="utf-8"), flags=re.DOTALL)
+            headings = re.findall(r"^#+ (.*)$", body, re.MULTILINE)
             anchors = [re.sub(r"[^\w\- ]", "", one.lower()).replace(" ", "-") for one in headings]
             assert heading in anchors, f"{document.relative_to(ROOT)}: {target}; there are {anchors}"

@@ -156,6 +156,33 @@ def test_words_are_searched_without_a_student(work: Path, tuple_set: TupleSet, t
     assert "--items has no effect here" in refused(*searching(work, tmp_path / "other", items=items_file))
     columns = ["--items", items_file, "--items-id", "id", "--items-text", "title", "--items-text", "brand"]
     assert "1 queries, 3 items, 2 results" in said(*from_file, *columns)
+    assert "--precision has no effect here" in refused(*from_file, *columns, "--precision", "bfloat16")
+    assert "--check has no effect here" in refused(*from_file, *columns, "--check", 0)
+    twice = _written(tmp_path / "twice.csv", "id,title\na,w1\na,w3\n")
+    message = refused(*from_file, "--items", twice, "--items-id", "id", "--items-text", "title")
+    assert "comes twice" in message
+    assert "--on-bad-row" not in message
+    # A run without a result is measured: nothing was found.
+    nothing = _written(tmp_path / "nothing.csv", "id,text\n1,zzz\n")
+    judged = _written(tmp_path / "judged", "1 0 a 1\n")
+    stdout = said(
+        "search",
+        "--bm25",
+        "--queries",
+        nothing,
+        "--id",
+        "id",
+        "--text",
+        "text",
+        *columns,
+        "--out",
+        tmp_path / "none",
+        "--qrels",
+        judged,
+    )
+    assert "1 queries share no word with any item" in stdout
+    assert "0.0000" in stdout
+    assert "(1 not in the run)" in stdout
     assert {row[1] for row in table_of(tmp_path / "other")} == {"a", "b"}
 
 

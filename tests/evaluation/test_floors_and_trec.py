@@ -15,10 +15,10 @@ from pairstill.evaluation.floors import (
     cosine_scores,
     floor_systems,
     overlap_scores,
-    words,
 )
 from pairstill.evaluation.trec import document_names, group_names, write_all_qrels, write_run
 from pairstill.metrics.base import Relevance
+from pairstill.tokens.words import words
 
 
 def test_bm25_agrees_with_bm25s():

@@ -116,9 +116,9 @@ def _from_tuples(folder: Path, field: str) -> tuple[Any, Any, int, str]:
 
 
 def items_from_file(
-    path: Path, id_column: str, text_columns: list[str], on_bad_row: str, out: Path
+    path: Path, id_column: str, text_columns: list[str], on_bad_row: str | None, out: Path
 ) -> tuple[Any, list[str]]:
-    """Ids and texts of items in a file; bad rows stop, or go to `skipped.parquet` in the folder `out`."""
+    """Ids and texts of items in a file; bad rows stop, or go to `skipped.parquet` in the folder `out`; None: the verb has no such choice."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -150,10 +150,15 @@ def items_from_file(
         where = source.describe_place(first[int(codes[row])])
         reasons.setdefault(int(row), (id_column, f"the id {ids[int(row)].as_py()!r} comes twice, first in {where}"))
     bad = sorted(reasons)
-    if bad and on_bad_row == "stop":
+    if bad and on_bad_row != "skip":
         column, reason = reasons[bad[0]]
         more = f" (so it is with {len(bad):,} of {len(table):,} rows)" if len(bad) > 1 else ""
-        raise source.error(bad[0], column, reason + more, fix="Mend it, or leave such rows out with --on-bad-row skip")
+        raise source.error(
+            bad[0],
+            column,
+            reason + more,
+            fix="Mend it, or leave such rows out with --on-bad-row skip" if on_bad_row else "Mend it",
+        )
     if bad:
         places = [source.place(row) for row in bad]
         write_parquet(

@@ -47,7 +47,7 @@ def read_queries(
         from pairstill.cli.encode import items_from_file
 
         path = Path(str(queries))
-        ids, texts = items_from_file(path, id_column, text_columns, "stop", path)
+        ids, texts = items_from_file(path, id_column, text_columns, None, path)
         found, number, kind = None, (position or 1) - 1, "text"
 
     from pairstill.retrieval.search import Queries

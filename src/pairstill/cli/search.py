@@ -35,7 +35,10 @@ def search(
         typer.Option("--text", help="With --queries: column of the text; several are joined by a space."),
     ] = None,
     passage_field: Annotated[
-        str | None, typer.Option(help="With --bm25: field that is searched; the tuple set's other one if left out.")
+        str | None,
+        typer.Option(
+            help="With --bm25: field that is searched, the tuple set's other one if left out; with --items its name in the run."
+        ),
     ] = None,
     items: Annotated[
         Path | None,
@@ -83,41 +86,34 @@ def search(
     from pairstill.cli.runs import judgements_of, print_quality
     from pairstill.machine import resolve_precision, set_threads
 
+    if bm25:
+        unused = {
+            "--student": student, "--store": store, "--index": index, "--candidates": candidates, "--position": position,
+            "--check": check is not None, "--threads": threads is not None, "--precision": precision != "float32",
+        }  # fmt: skip
+        refuse_flags(unused, "--bm25 has no student")
+        if items is None:
+            refuse_flags({"--items-id": items_id, "--items-text": items_text}, "there is no --items")
+        folders = None
+    else:
+        words_only = {"--items": items, "--items-id": items_id, "--items-text": items_text}
+        refuse_flags({**words_only, "--passage-field": passage_field}, "the store says what is searched")
+        folders = _folders(student, store)
     chosen = resolve_precision(precision)
     asked, tuple_set = read_queries(tuples, field, split, queries, id_column, text_column, position)
     judgements = judgements_of(qrels, relevant_from, tuple_set, split, asked.field)
 
     from pairstill.retrieval.run import read_run
 
-    if bm25:
-        unused = {
-            "--student": student,
-            "--store": store,
-            "--index": index,
-            "--candidates": candidates,
-            "--check": check,
-        }
-        refuse_flags({**unused, "--position": position}, "--bm25 has no student")
+    if folders is None:
         if items is not None:
-            searched = _items_of_file(items, items_id, items_text, passage_field)
+            searched = _items_of_file(items, items_id, items_text, tuple_set, asked.name, passage_field)
         else:
-            refuse_flags({"--items-id": items_id, "--items-text": items_text}, "there is no --items")
             searched = _items_of_tuples(tuple_set, tuples, asked.name, passage_field)
         _by_words(asked, searched, top, out)
         if judgements is not None:
             print_quality({out.name: read_run(out)}, judgements)
         return
-    words_only = {
-        "--items": items,
-        "--items-id": items_id,
-        "--items-text": items_text,
-        "--passage-field": passage_field,
-    }
-    refuse_flags(words_only, "the store says what is searched")
-    if student is None or store is None:
-        raise InputError(
-            f"{'--student' if student is None else '--store'} is missing", expected="--student and --store, or --bm25"
-        )
     from pairstill.retrieval.search import SearchSettings, open_store
     from pairstill.retrieval.search import search as run
     from pairstill.students import load_student
@@ -127,8 +123,8 @@ def search(
         from pairstill.retrieval.approximate import import_faiss
 
         import_faiss().omp_set_num_threads(used)
-    model = load_student(student)
-    opened = open_store(model, asked.field, store)
+    model = load_student(folders[0])
+    opened = open_store(model, asked.field, folders[1])
     settings = SearchSettings(top, chosen, check)
     with progress_bar("Searching", "queries") as progress:
         done = run(model, opened, asked, out, index=index, candidates=candidates, settings=settings, progress=progress)
@@ -148,33 +144,47 @@ def search(
         print_quality({out.name: read_run(out)}, judgements)
 
 
+def _folders(student: Path | None, store: Path | None) -> tuple[Path, Path]:
+    if student is None or store is None:
+        raise InputError(
+            f"{'--student' if student is None else '--store'} is missing", expected="--student and --store, or --bm25"
+        )
+    return student, store
+
+
 def _items_of_tuples(tuple_set: TupleSet | None, tuples: Path | None, asking: str, passage_field: str | None) -> Items:
     from pairstill.cli.queries import field_of
     from pairstill.retrieval.bm25 import Items
 
     if tuple_set is None or tuples is None:
         raise InputError("--bm25 is given without what is searched", expected="--tuples, or --items beside --queries")
-    others = [name for name in tuple_set.field_names if name != asking]
-    if passage_field is None and len(others) != 1:
+    searched = passage_field or _other_field(tuple_set, asking)
+    if searched is None:
         raise InputError(
-            f"the fields beside '{asking}' are {', '.join(others)}",
+            f"the fields beside '{asking}' are {', '.join(one for one in tuple_set.field_names if one != asking)}",
             expected="--passage-field, the one that is searched",
         )
-    searched = passage_field or others[0]
     place = field_of(tuple_set, searched, tuples)
     return Items(tuple_set.collection_of(place).ids, tuple_set.texts(place), searched)
 
 
 def _items_of_file(
-    path: Path, id_column: str | None, text_columns: list[str] | None, passage_field: str | None
-) -> Items:
+    path: Path, id_column: str | None, text_columns: list[str] | None, tuple_set: TupleSet | None, asking: str,
+    passage_field: str | None,
+) -> Items:  # fmt: skip
     from pairstill.cli.encode import items_from_file
     from pairstill.retrieval.bm25 import Items
 
     if id_column is None or not text_columns:
         raise InputError("--items is given without --items-id or --items-text", expected="both, names of columns")
-    ids, texts = items_from_file(path, id_column, text_columns, "stop", path)
-    return Items(ids, texts, passage_field or "item")
+    other = None if tuple_set is None else _other_field(tuple_set, asking)
+    ids, texts = items_from_file(path, id_column, text_columns, None, path)
+    return Items(ids, texts, passage_field or other or ("item" if asking != "item" else "text"))
+
+
+def _other_field(tuple_set: TupleSet, asking: str) -> str | None:
+    others = [name for name in tuple_set.field_names if name != asking]
+    return others[0] if len(others) == 1 else None
 
 
 def _by_words(asked: Queries, items: Items, top: int, out: Path) -> None:
@@ -187,3 +197,5 @@ def _by_words(asked: Queries, items: Items, top: int, out: Path) -> None:
         f"run: {out}   {done.queries:,} queries, {done.items:,} items, {done.rows:,} results; indexed in {done.index_s:,.1f} s, "
         f"searched {done.searched_per_s:,.0f} queries/s (bm25)"
     )
+    if done.without_items:
+        print(f"{done.without_items:,} queries share no word with any item")

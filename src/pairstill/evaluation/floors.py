@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,23 +12,12 @@ import numpy as np
 from pairstill.errors import InputError
 from pairstill.evaluation.system import System
 from pairstill.tokens.texts import ArrowTexts
+from pairstill.tokens.words import words
 from pairstill.tuples.tuple_set import Tuples, TupleSet
 
 FLOOR_NAMES = ("BM25", "word overlap", "untrained cosine", "constant")
-WORD = re.compile(r"\w+")
 Progress = Callable[[int, int], None]
 log = logging.getLogger(__name__)
-
-
-def words(text: str) -> list[str]:
-    """Lower-cased runs of letters, digits and underscores, a plural's last s taken off; no stop words.
-
-    On product titles the plural alone lifts word overlap by a fifth, and a floor should not be weaker than it need be.
-    """
-    return [
-        word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
-        for word in WORD.findall(text.lower())
-    ]
 
 
 @dataclass(frozen=True)

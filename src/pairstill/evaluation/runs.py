@@ -149,14 +149,14 @@ def measure_run(
     """Measure a run; equal scores are ordered by item name, greater first, as trec_eval does.
 
     Raises:
-        InputError: No judged query is in the run, or no query has a relevant item.
+        InputError: The run has results and no judged query, or no query has a relevant item.
     """
     import ir_measures
 
-    if not set(run) & set(judgements.gains):
+    if run and not set(run) & set(judgements.gains):
         raise InputError(
             "no query of the run has judgements", expected=f"ids such as {next(iter(judgements.gains))!r}",
-            fix=f"The run's ids are such as {next(iter(run), None)!r}",
+            fix=f"The run's ids are such as {next(iter(run))!r}",
         )  # fmt: skip
     by_query: dict[str, dict[str, float]] = {}
     for metric in metrics:

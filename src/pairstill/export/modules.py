@@ -47,8 +47,11 @@ def dense(layer: nn.Linear, name: str, activation: str = IDENTITY) -> Module:
     """A linear layer over the features of that name, and what follows it."""
     config = {
         "in_features": layer.in_features, "out_features": layer.out_features, "bias": layer.bias is not None,
-        "activation_function": activation, "module_input_name": name, "module_output_name": name,
+        "activation_function": activation,
     }  # fmt: skip
+    if name != "sentence_embedding":
+        # Version 6 has these; without them the layer is over sentence embeddings, as it always was.
+        config |= {"module_input_name": name, "module_output_name": name}
     return Module("Dense", config, {f"linear.{key}": one for key, one in layer.state_dict().items()})
 
 
@@ -95,7 +98,7 @@ def save_routes(folder: Path, modules: Sequence[Sequence[Module]]) -> None:
             types[names[id(module)]] = TYPES[module.kind]
             structure[route].append(names[id(module)])
     # Without a default route `encode` refuses a text of which it does not know whether it is a query.
-    parameters: dict[str, Any] = {"default_route": None, "allow_empty_key": False, "route_mappings": {}}
+    parameters = {"default_route": None, "allow_empty_key": False}
     write_json(folder / ROUTER_FILE, {"types": types, "structure": structure, "parameters": parameters})
     write_json(folder / "modules.json", [{"idx": 0, "name": "0", "path": "", "type": TYPES["Router"]}])
 

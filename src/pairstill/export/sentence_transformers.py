@@ -111,14 +111,15 @@ def _text_encoder(student: Student, folder: Path) -> ExportedScore:
         _check_tower(student)
     late = found is None
     first = late_interaction.modules_of(student) if late else _modules(student, 0)
+    expansion = late_interaction.expansion_of(student) if late else {}
     if len(student.encoders) > 1 or late_interaction.has_fixed_masks(student):
         for field, length in enumerate(student.max_lengths):
             tokenizer = late_interaction.tokenizer_of(student, field) if late else student.tokenizer
             place = transformer_folder(folder, field)
-            _save_transformer(student.encoder(field).model, tokenizer, place, _lengths([length]))
+            settings = {**_lengths([length]), **({} if field else expansion)}
+            _save_transformer(student.encoder(field).model, tokenizer, place, settings)
         save_routes(folder, [first, _modules(student, 1) if len(student.projections) > 1 else first])
     else:
-        expansion = late_interaction.expansion_of(student) if late else {}
         tokenizer = late_interaction.tokenizer_of(student, 0) if late else student.tokenizer
         settings = {**_lengths(student.max_lengths), **expansion}
         _save_transformer(student.encoder(0).model, tokenizer, folder, settings)

@@ -57,7 +57,7 @@ def search(
     queries = tuple_set.texts(query_field, asked)
     passages = tuple_set.texts(passage_field)
     if settings.by == "bm25":
-        found = BM25(passages).search(queries, len(queries), settings.depth, progress_of("Searching"))
+        found = BM25(passages).search(queries, settings.depth, progress_of("Searching"))
         neighbours = Neighbours(found.rows.astype(np.int32), found.scores)
         return Found(neighbours, np.full(len(pairs), np.nan, dtype=np.float32))
     described = {"encoder": settings.encoder, "max_length": settings.max_length}

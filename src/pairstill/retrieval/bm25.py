@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,10 @@ from pairstill.retrieval.best import Found
 from pairstill.retrieval.run import write_run
 from pairstill.retrieval.search import Queries
 from pairstill.store.ids import as_ids
+from pairstill.tokens.words import words
 
 K1, B = 1.5, 0.75
+BLOCK_QUERIES = 256
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class WordsSearched:
         queries: How many.
         items: How many.
         rows: Of the run.
+        without_items: Queries that share no word with any item.
         index_s: Seconds of indexing.
         searched_per_s: Queries a second after that.
     """
@@ -51,12 +54,13 @@ class WordsSearched:
     queries: int
     items: int
     rows: int
+    without_items: int
     index_s: float
     searched_per_s: float
 
 
 class BM25:
-    """Texts indexed by their words (bm25s, Lucene's form, k1 1.5, b 0.75, no stop words).
+    """Texts indexed by their `words` (bm25s, Lucene's form, k1 1.5, b 0.75), as BM25 among the floors reads them.
 
     Args:
         texts: What is searched.
@@ -70,27 +74,25 @@ class BM25:
             import bm25s
         except ImportError:
             raise MissingExtraError("bm25s", "train") from None
-        self._library, self._count = bm25s, len(texts)
-        self._index = bm25s.BM25(method="lucene", k1=K1, b=B)
-        self._index.index(bm25s.tokenize(list(texts), stopwords=None, show_progress=False), show_progress=False)
+        read = [words(text) for text in texts]
+        self._count, self._index = len(texts), bm25s.BM25(method="lucene", k1=K1, b=B)
+        self._known = {word for text in read for word in text}
+        if self._known:
+            self._index.index(read, show_progress=False)
 
-    def search(
-        self, queries: Iterable[str], count: int, depth: int, progress: Callable[[int, int], None] | None = None
-    ) -> Found:
+    def search(self, queries: Sequence[str], depth: int, progress: Callable[[int, int], None] | None = None) -> Found:
         """The best texts of each query, equal ones by number; a text that shares no word with a query is none.
 
         Args:
-            queries: `count` texts.
-            count: How many there are.
+            queries: Texts.
             depth: Texts of each, at most.
             progress: Called with (queries done, in all).
         """
-        depth = min(depth, self._count)
+        depth, count = min(depth, self._count), len(queries)
         rows = np.full((count, depth), -1, dtype=np.int64)
         scores = np.full((count, depth), -np.inf, dtype=np.float32)
         for number, query in enumerate(queries):
-            words = self._library.tokenize(query, stopwords=None, return_ids=False, show_progress=False)[0]
-            known = [word for word in words if word in self._index.vocab_dict]
+            known = [word for word in words(query) if word in self._known]
             if known:
                 found = np.asarray(self._index.get_scores(known), dtype=np.float32)
                 best = _top(found, depth)
@@ -128,16 +130,22 @@ def search_words(
     body: dict[str, Any] = {
         "way": "bm25", "bm25": {"method": "lucene", "k1": K1, "b": B}, "items": len(ids), "queries": len(asked), "depth": depth,
     }  # fmt: skip
+    began = time.perf_counter()
+    index = BM25(items.texts)
+    index_s, search_s, without = time.perf_counter() - began, 0.0, 0
     with write_run(Path(out), (queries.name, items.name), (asked.type, ids.type), "bm25", body) as writer:
-        began = time.perf_counter()
-        index = BM25(items.texts)
-        index_s = time.perf_counter() - began
-        began = time.perf_counter()
-        found = index.search(queries.texts, len(asked), depth, progress)
-        per_s = len(asked) / (time.perf_counter() - began)
-        writer.write(asked, found, ids.take(pa.array(found.rows[found.rows >= 0])))
+        for start in range(0, len(asked), BLOCK_QUERIES):
+            part = queries.texts[start : start + BLOCK_QUERIES]
+            began = time.perf_counter()
+            found = index.search(part, depth)
+            search_s += time.perf_counter() - began
+            writer.write(asked.slice(start, len(part)), found, ids.take(pa.array(found.rows[found.rows >= 0])))
+            without += int((found.rows[:, 0] < 0).sum())
+            if progress is not None:
+                progress(start + len(part), len(asked))
+        per_s = len(asked) / search_s
         body["speed"] = {"index_s": round(index_s, 3), "searched_per_s": round(per_s, 3), "machine": describe()}
-        return WordsSearched(len(asked), len(ids), writer.rows, index_s, per_s)
+        return WordsSearched(len(asked), len(ids), writer.rows, without, index_s, per_s)
 
 
 def _top(scores: np.ndarray, depth: int) -> np.ndarray:
