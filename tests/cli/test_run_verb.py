@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -161,6 +162,36 @@ def test_students_of_several_tuple_sets_are_compared_on_the_one_that_evaluate_na
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((tmp_path / "grid" / "grid.csv").read_text().splitlines()))
     assert [row["tuples"] for row in rows] == ["tuples one", "tuples two"]
+
+
+def test_cells_and_evaluation_of_inputs_that_changed_are_not_reused(
+    tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path
+) -> None:
+    shared = {**body["distill"], "student": "de-cos"}
+    recipe = {**body, "distill": shared, "grid": {"pairs": [64]}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(sort_keys=False, data=recipe))
+    tuple_set.save(tmp_path / "tuples")
+    flags = ["recipe.yaml", "--out", "grid"]
+    assert run(tmp_path, *flags).returncode == 0
+    results = tmp_path / "grid" / "evaluation" / "results.json"
+    before = results.stat().st_mtime_ns
+    assert "reused" in run(tmp_path, *flags).stderr
+    assert results.stat().st_mtime_ns == before
+
+    # The same contents, written again: the training finds that nothing is left to do.
+    shutil.rmtree(tmp_path / "tuples")
+    tuple_set.save(tmp_path / "tuples")
+    touched = run(tmp_path, *flags)
+    assert touched.returncode == 0, touched.stderr
+    assert "reused" not in touched.stderr
+    assert results.stat().st_mtime_ns > before
+
+    shutil.rmtree(tmp_path / "tuples")
+    replace(tuple_set, tuples=tuple_set.tuples.slice(0, len(tuple_set.tuples) - 1)).save(tmp_path / "tuples")
+    changed = run(tmp_path, *flags)
+    assert changed.returncode == 2
+    assert "another" in changed.stderr, changed.stderr
+    assert (tmp_path / "grid" / "cells" / "pairs-64-seed0" / "config.json").exists()
 
 
 def test_a_grid_of_which_no_cell_can_be_trained(tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -56,11 +57,12 @@ CASES: dict[str, tuple[Loss, Formula]] = {
     ),
     "in-batch cross-entropy": (InBatchCrossEntropy(1.5), lambda s, t: plain.in_batch_cross_entropy(s, t, 1.5)),
     "in-batch margin-mse": (InBatchMarginMSE(), lambda s, t: plain.in_batch_margin_mse(s, t, 0.75)),
+    "in-batch margin-mse, weighted": (InBatchMarginMSE(0.3), lambda s, t: plain.in_batch_margin_mse(s, t, 0.3)),
     "mixture": (
         Mixture(MarginMSE(), RankNet("labels"), 0.3), lambda s, t: 0.7 * plain.margin_mse(s, t) + 0.3 * plain.ranknet(s, t, "labels")
     ),
 }  # fmt: skip
-IN_BATCH = ("in-batch cross-entropy", "in-batch margin-mse")
+IN_BATCH = ("in-batch cross-entropy", "in-batch margin-mse", "in-batch margin-mse, weighted")
 
 
 def compare(loss: Loss, formula: Formula, logits: Tensor, targets: Targets) -> None:
@@ -156,6 +158,26 @@ def test_margin_mse_of_triples_is_the_papers() -> None:
     torch.testing.assert_close(MarginMSE()(student, Targets(teacher, groups=groups)), expected)
     half = 0.5 * (((student - teacher)[::2] ** 2).mean() + ((student - teacher)[1::2] ** 2).mean())
     torch.testing.assert_close(LogitSquaredError()(student, Targets(teacher)), half)
+
+
+@pytest.mark.parametrize("loss", [ProbabilitySquaredError(), LambdaLoss(), LambdaLoss("lambdarank")])
+@settings(max_examples=25, deadline=None)
+@given(batch=batches())
+def test_probabilities_are_what_logits_would_be(loss: Loss, batch: tuple[Tensor, Targets]) -> None:
+    logits, targets = batch
+    teacher = targets.teacher_logits
+    assert teacher is not None
+    probabilities = replace(targets, teacher_logits=torch.sigmoid(teacher), score_kind="probability")
+    compare(loss, lambda s, _: loss(s, targets), logits, probabilities)
+
+
+def test_the_soft_target_of_the_published_sample() -> None:
+    """A probability of .0241370 at T = 2 becomes .1358979 in the sample row of BERT2DNN's code."""
+    teacher = torch.logit(torch.tensor([[0.0241370]], dtype=torch.float64))
+    logits = torch.zeros(1, 1, dtype=torch.float64, requires_grad=True)
+    DistillationLoss(2.0)(logits, Targets(teacher)).backward()
+    assert logits.grad is not None
+    assert 0.5 - float(logits.grad) == pytest.approx(0.1358979, abs=2e-7)  # p is rounded
 
 
 def test_classes_of_pointwise_losses() -> None:

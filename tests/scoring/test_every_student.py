@@ -20,8 +20,8 @@ from pairstill.tuples.images import encode_image
 from student_cases import CASES, build
 from tiny import noisy_image, tiny_tuple_set
 
-QUICK = ("bert2dnn", "dipair-tsf")
-"""A fast head each, one over a tokenizer of its own; all others in the long trials."""
+QUICK = ("bert2dnn", "dipair-tsf", "colbert", "tk", "poly-encoder", "twinbert-res of tri-letters")
+"""A fast head each, two over tokenizers of their own; all others in the long trials."""
 OF_FIELDS = ("dipair-ffnn of texts and numbers", "dipair-tsf of texts and images")
 ROWS = 48
 

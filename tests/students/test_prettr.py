@@ -44,16 +44,26 @@ def joint_score(made: PreTTR, base: Path, split: int, query: str, passage: str, 
     blocked = torch.where(sides[:, None] == sides, 0.0, -1e9)[None, None]
     layers = (model.transformer if kind == "distilbert" else model.encoder).layer
     for number, layer in enumerate(layers):
+        if number == split and made.compress is not None and made.decompress is not None:
+            down, up, norm = made.compress[0], made.decompress[0], made.decompress[1]
+            hidden = (
+                torch.erf((narrow := hidden @ down.weight.T + down.bias) / 2**0.5).add(1).mul(narrow / 2) @ up.weight.T
+                + up.bias
+            )
+            centred = hidden - hidden.mean(-1, keepdim=True)
+            hidden = centred / (centred.square().mean(-1, keepdim=True) + norm.eps).sqrt() * norm.weight + norm.bias
         outputs = layer(hidden, blocked if number < split else torch.zeros_like(blocked))
         hidden = outputs[0] if isinstance(outputs, tuple) else outputs
     return float(hidden[0, 0] @ made.output.weight[0])
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "electra", "distilbert"])
-@pytest.mark.parametrize("split", [1, 2])
-def test_scores_are_those_of_the_joint_computation(family: str, split: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("split", "compression"), [(1, None), (2, None), (1, 8)])
+def test_scores_are_those_of_the_joint_computation(
+    family: str, split: int, compression: int | None, tmp_path: Path
+) -> None:
     base = tiny_base(tmp_path, family)
-    made = student(base, split=split)
+    made = student(base, split=split, compression=compression)
     found = np.asarray(made.predict(PAIRS, activation_fn=torch.nn.Identity()))
     with torch.no_grad():
         expected = [joint_score(made, base, split, *pair, offset=9) for pair in PAIRS]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -97,6 +98,14 @@ def distill(
         float,
         typer.Option(min=0, max=0.9999, help="Of the running mean of the weights that is kept; 0: the last weights."),
     ] = 0.995,
+    warmup: Annotated[
+        float,
+        typer.Option(
+            min=0, max=0.9999, help="Share of the steps over which rates rise from 0; they fall to 0 afterwards."
+        ),
+    ] = 0.06,
+    weight_decay: Annotated[float, typer.Option(min=0, help="AdamW's, on matrices alone; 0: Adam.")] = 0.01,
+    clip: Annotated[float, typer.Option(min=0, help="Largest norm of a step's gradient; 0: any.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of new weights and the order of the data.")] = 0,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     metric: Annotated[
@@ -208,10 +217,16 @@ def distill(
             pairs=total, batch_size=batch, learning_rate=rate, encoder_learning_rate=encoder_rate, precision=precision, seed=seed,
             cluster_rows=cluster, evaluate_every=max(batch, total // looks), patience=patience, checkpoint_every_s=checkpoint_every_s,
             average_decay=average_decay or None, table_rate=10.0 if table_rate is None else table_rate,
+            warmup=warmup, weight_decay=weight_decay, clip=clip or None,
         )  # fmt: skip
 
     if learning_rate is None:
         learning_rate = 1e-4 if model.pretrained else 1e-3
+    if new_learning_rate is not None and not model.encoder_modules():
+        print(
+            f"note: all of a {student} learns at --learning-rate, {learning_rate:g}; --new-learning-rate has no effect",
+            file=sys.stderr,
+        )
     from_base = model.head_from_base or not model.encoder_modules()
     new_rate, first_rate = (
         given if given is not None else learning_rate if from_base else usual
@@ -226,7 +241,7 @@ def distill(
     described = objective.description() if loss != "cross-entropy" else {"name": loss, **objective.description()}
     with progress_steps() as progress_of:
         if layerwise is not None:
-            layer_rate = layerwise_learning_rate or LEARNING_RATE
+            layer_rate = LEARNING_RATE if layerwise_learning_rate is None else layerwise_learning_rate
             described |= learn_teacher_layers(
                 model, layerwise, tuple_set, data, (layer_map or "uniform", layer_term or ()),
                 settings(layerwise_pairs or pairs, batch_size, layer_rate, layer_rate, cluster_rows),

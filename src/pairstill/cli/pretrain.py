@@ -114,8 +114,9 @@ def pretrain(
 
     def settings_for(per_pass: int) -> TrainingSettings:
         total = presented(epochs, sequences, per_pass)
+        usual = 5e-4 if base is None else 1e-4
         return TrainingSettings(
-            pairs=total, batch_size=batch_size, learning_rate=learning_rate or (5e-4 if base is None else 1e-4), precision=precision,
+            pairs=total, batch_size=batch_size, learning_rate=usual if learning_rate is None else learning_rate, precision=precision,
             seed=seed, patience=patience, checkpoint_every_s=checkpoint_every_s, evaluate_every=max(batch_size, total // looks),
         )  # fmt: skip
 

@@ -6,12 +6,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from pairstill.errors import ArtefactError, InputError
 from pairstill.experiments.processes import RunningProcesses
 from pairstill.experiments.recipe import Cell, Option, Recipe, Scalar, command_line
-from pairstill.files import read_json, write_json
+from pairstill.files import fingerprint_json, read_json, write_json
 from pairstill.machine import usable_cores
 
 COMMAND_FILE = "command.json"
@@ -41,10 +43,32 @@ class Run:
         return ["distill", *command_line(options)]
 
     @property
+    def mark(self) -> dict[str, Any]:
+        """What a student is known by: the command that trains it, and the state of what that reads."""
+        return {"command": self.command, "inputs": inputs_of(self.command)}
+
+    @property
     def finished(self) -> bool:
-        """Whether the student is there; one that another command made counts as not."""
+        """Whether the student is there; one that another command made, or the same one of other inputs, counts as not."""
         known = self.folder / COMMAND_FILE
-        return (self.folder / "config.json").exists() and known.exists() and read_json(known) == self.command
+        return (self.folder / "config.json").exists() and known.exists() and read_json(known) == self.mark
+
+
+def inputs_of(command: Sequence[str]) -> dict[str, str]:
+    """The files and folders that a command of `pairstill` names, but for its `--out`, and a fingerprint of the state of each.
+
+    The state is every file's name, size and time of change: cheap, and never the same after an edit. A copy counts as an edit;
+    training then looks at the contents itself.
+    """
+    found = {}
+    for before, argument in pairwise(command):
+        # NAME=PATH, as teachers and students are given.
+        for path in (Path(argument), Path(argument.partition("=")[2] or argument)):
+            if before != "--out" and path.exists():
+                files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+                states = [(one.stat(), one.relative_to(path)) for one in files]
+                found[str(path)] = fingerprint_json([[str(name), at.st_size, at.st_mtime_ns] for at, name in states])
+    return found
 
 
 def runs_of(recipe: Recipe, out: Path) -> list[Run]:
@@ -82,8 +106,9 @@ def train(runs: Sequence[Run], announce: Announce, jobs: int = 1) -> list[Run]:
         log = None if jobs == 1 else run.folder.with_name(f"{run.folder.name}.log")
         share = ["--encoder-outputs", str(shared)]
         share += [] if log is None or "threads" in run.cell.options else ["--threads", str(threads)]
+        mark = run.mark
         if running.run([*run.command, *share], log) == 0:
-            write_json(run.folder / COMMAND_FILE, run.command)
+            write_json(run.folder / COMMAND_FILE, mark)
         else:
             failed.append(run)
         if log is not None:
@@ -118,7 +143,7 @@ def evaluation_command(recipe: Recipe, runs: Sequence[Run], folder: Path) -> lis
 
 
 def evaluate(recipe: Recipe, runs: Sequence[Run], out: Path) -> Path:
-    """Compare the students of finished runs; the evaluation of the same students by the same command is reused.
+    """Compare the students of finished runs; the evaluation by the same command of what has not changed is reused.
 
     Returns:
         The folder of the evaluation.
@@ -128,8 +153,7 @@ def evaluate(recipe: Recipe, runs: Sequence[Run], out: Path) -> Path:
     """
     folder = out / "evaluation"
     command = evaluation_command(recipe, runs, folder)
-    weights = [read_json(run.folder / "config.json")["sha256"] for run in runs]
-    mark = {"command": command, "students": weights}
+    mark = {"command": command, "inputs": inputs_of(command)}
     known = folder / COMMAND_FILE
     if not (known.exists() and read_json(known) == mark):
         if RunningProcesses().run(command) != 0:
