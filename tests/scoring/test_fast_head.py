@@ -200,3 +200,20 @@ def test_an_item_without_tokens_is_refused(base: Path) -> None:
     block.lengths[3] = 0
     with pytest.raises(InputError, match="item 3 of the block keeps no token"):
         FastHead.of(student).prepare(0, block)
+
+
+@pytest.mark.parametrize(("slots", "fast"), [([1024, 1024], True), ([1024, 1025], False)])
+def test_pairs_of_very_many_slots(slots: list[int], fast: bool) -> None:
+    """A pair must fit into one product; a head of longer ones has no fast form."""
+    head = TransformerHead(TransformerHeadConfig(intermediate=8), slots, 8, 1).eval()
+    assert has_fast_form(head) == fast
+    if fast:
+        torch.manual_seed(0)
+        fields = [
+            Representation(np.random.default_rng(0).normal(size=(2, one, 8)).astype(np.float32), np.full(2, one))
+            for one in slots
+        ]
+        index = np.array([[0, 1], [1, 0]])
+        made = FastHead(head)
+        prepared = [made.prepare(field, one) for field, one in enumerate(fields)]
+        assert np.isfinite(made.score(prepared, index)).all()

@@ -173,6 +173,17 @@ def test_multiply_adds_are_those_of_the_paper(base: Path) -> None:
         ),
         ("dipair-tfs", {}, "bert2dnn, colbert, cross-encoder, de-cos"),
         ("de-ffnn", {"encoder": {"layers": 9}}, "has 3 layers, 9 were asked for"),
+        (
+            "de-ffnn",
+            {"encoder": {"layers": 3, "shape": "tiny"}},
+            "the shape has 2 layers, 3 were asked for. Expected: 1 to 2",
+        ),
+        ("cross-encoder", {"encoder": {"layers": 3, "shape": "tiny"}}, "the shape has 2 layers, 3 were asked for"),
+        (
+            "twinbert-cos",
+            {"encoder": {"tri_letter": {"unicode": True}}},
+            "encoder.tri_letter has no effect on word pieces",
+        ),
         ("de-ffnn", {"encoder": {"base": "/no/such/folder"}}, "does not exist"),
         ("de-cos", {"encoder": {"max_lengths": [200]}}, "maximum length is 200 tokens. Expected: 3 to 160"),
         ("de-cos", {"encoder": {"max_lengths": [2]}}, "maximum length is 2 tokens"),

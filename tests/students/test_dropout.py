@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from pairstill.students import make_student
 from pairstill.students.cross_encoder import CrossEncoder
 from pairstill.students.encoders.dropout import Dropout, dropout, replace_dropout
+from pairstill.students.persistence import parse_config
 from tiny import FAMILIES, tiny_base
 
 
@@ -61,3 +63,19 @@ def test_every_module_of_a_base_is_replaced(family: str, tmp_path: Path) -> None
     replace_dropout(model)
     assert not [one for one in model.modules() if isinstance(one, nn.Dropout)]
     assert {one.p for one in model.modules() if isinstance(one, Dropout)} >= {0.1}
+
+
+@pytest.mark.parametrize("probability", [0.99, 0.999])
+def test_something_is_always_kept(probability: float) -> None:
+    torch.manual_seed(0)
+    out = dropout(torch.ones(100_000), probability)
+    assert torch.isfinite(out).all()
+    assert (out != 0).any()
+
+
+@pytest.mark.parametrize("name", ["bert-dot", "colbert", "cross-encoder"])
+def test_dropout_of_a_shape(base: Path, name: str) -> None:
+    values = {"encoder": {"base": str(base), "shape": "tiny", "dropout": 0.25, "max_lengths": [16]}}
+    student = make_student(name, parse_config(name, values))
+    found = {one.p for one in student.modules() if isinstance(one, (Dropout, nn.Dropout)) and one.p}
+    assert found == {0.25}

@@ -28,7 +28,7 @@ def teach(
         float,
         typer.Option(min=0, max=0.9999, help="Of the running mean of the weights that is kept; 0: the last weights."),
     ] = 0.995,
-    dropout: Annotated[float, typer.Option(help="Dropout of the transformer.")] = 0.0,
+    dropout: Annotated[float, typer.Option(min=0, max=0.9, help="Dropout of the transformer.")] = 0.0,
     seed: Annotated[int, typer.Option(help="Of the order of the data and new weights.")] = 0,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     metric: Annotated[

@@ -273,11 +273,11 @@ def _load_classifier(config: CrossEncoderConfig, saved: dict[str, Any] | None) -
     with quiet_loading(source.base):
         found = AutoConfig.from_pretrained(resolve_base(source.base))
         found.num_labels = config.outputs
-        set_layers_and_dropout(found, source.base, source.layers, source.dropout)
         if source.shape is not None:
-            small = small_bert_config(found, BertConfig, source.shape, source.layers)
+            small = small_bert_config(found, BertConfig, source.shape, source.layers, source.dropout)
             small.num_labels = config.outputs
             return AutoModelForSequenceClassification.from_config(small, attn_implementation=register())
+        set_layers_and_dropout(found, source.base, source.layers, source.dropout)
         return AutoModelForSequenceClassification.from_pretrained(
             resolve_base(source.base), config=found, dtype=torch.float32, attn_implementation=register()
         )

@@ -99,6 +99,11 @@ class TwinBERT(DualEncoder):
     def new_tokenizer(cls, config: Any, corpus: Corpus | None) -> Any:
         """The base's, or tri-letters learned from the corpus where the base has none."""
         if config.encoder.tokens == "wordpiece":
+            if config.encoder.tri_letter != TriLetterConfig():
+                raise InputError(
+                    "encoder.tri_letter has no effect on word pieces",
+                    fix="Add encoder.tokens=tri-letter, or leave out encoder.tri_letter",
+                )
             return super().new_tokenizer(config, corpus)
         if is_tri_letter_base(config.encoder.base):
             if config.encoder.tri_letter != TriLetterConfig():

@@ -82,8 +82,8 @@ class FastTransformerHead:
 
     @staticmethod
     def supports(head: TransformerHead) -> bool:
-        """Whether this head has the one attention head and two layers that are written here."""
-        return head.config.attention_heads == 1 and head.config.layers == 2
+        """Whether this head has the one attention head and two layers that are written here, and a pair fits into a product."""
+        return head.config.attention_heads == 1 and head.config.layers == 2 and sum(head.slots) <= ROWS
 
     def prepare(self, field: int, vectors: Tensor, lengths: Tensor) -> PreparedSlots:
         """Embeddings, LayerNorm and the first layer's products of `(items, slots, dim)` vectors."""

@@ -11,8 +11,8 @@ STEPS = 256
 
 
 def dropped_steps(probability: float) -> int:
-    """How many of the 256 values of a byte drop an element; at least one, so that some dropout stays some."""
-    return max(1, round(probability * STEPS))
+    """How many of the 256 values of a byte drop an element; at least one, so that some dropout stays some, and never all."""
+    return min(max(1, round(probability * STEPS)), STEPS - 1)
 
 
 class Dropped:

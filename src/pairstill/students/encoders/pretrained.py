@@ -148,10 +148,10 @@ def load_encoder(base: str, layers: int | None = None, dropout: float = 0.0, sha
 
     with quiet_loading(base):
         config = AutoConfig.from_pretrained(resolve_base(base))
-        set_layers_and_dropout(config, base, layers, dropout)
         if shape is not None:
-            config = small_bert_config(config, BertConfig, shape, layers)
+            config = small_bert_config(config, BertConfig, shape, layers, dropout)
             return as_encoder(AutoModel.from_config(config, attn_implementation=attention.register()))
+        set_layers_and_dropout(config, base, layers, dropout)
         model = AutoModel.from_pretrained(
             resolve_base(base), config=config, dtype=torch.float32, attn_implementation=attention.register()
         )
@@ -176,12 +176,14 @@ def set_layers_and_dropout(config: Any, base: str, layers: int | None, dropout: 
                 setattr(config, name, dropout)
 
 
-def small_bert_config(source: Any, kind: Any, shape: str, layers: int | None) -> Any:
-    """A BERT configuration of a shape (see `Shape.parse`) with the vocabulary of `source`."""
+def small_bert_config(source: Any, kind: Any, shape: str, layers: int | None, dropout: float | None) -> Any:
+    """A BERT configuration of a shape (see `Shape.parse`), or its first layers, with the vocabulary of `source`; None drops nothing."""
     size = Shape.parse(shape)
+    dropped = dropout or 0.0
     return kind(
-        vocab_size=source.vocab_size, hidden_size=size.hidden, num_hidden_layers=layers or size.layers, num_attention_heads=size.heads,
-        intermediate_size=size.intermediate, pad_token_id=source.pad_token_id, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+        vocab_size=source.vocab_size, hidden_size=size.hidden, num_hidden_layers=size.cut(layers).layers, num_attention_heads=size.heads,
+        intermediate_size=size.intermediate, pad_token_id=source.pad_token_id, hidden_dropout_prob=dropped,
+        attention_probs_dropout_prob=dropped,
     )  # fmt: skip
 
 

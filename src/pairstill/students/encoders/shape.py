@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pairstill.errors import InputError
 
@@ -28,6 +28,20 @@ class Shape:
     def intermediate(self) -> int:
         """Width of the feed-forward part."""
         return 4 * self.hidden
+
+    def cut(self, layers: int | None) -> Shape:
+        """Its first layers; None keeps all.
+
+        Raises:
+            InputError: It has not so many.
+        """
+        if layers is None:
+            return self
+        if not 1 <= layers <= self.layers:
+            raise InputError(
+                f"the shape has {self.layers} layers, {layers} were asked for", expected=f"1 to {self.layers}"
+            )
+        return replace(self, layers=layers)
 
     @classmethod
     def parse(cls, name: str) -> Shape:

@@ -119,7 +119,7 @@ def _random_layers(config: EncoderConfig, sizes: dict[str, int]) -> nn.Module:
     size = Shape(6, 512, 8) if released else Shape.parse(str(config.shape))
     wide = size.hidden if released else size.intermediate
     built = BertConfig(
-        **sizes, hidden_size=size.hidden, num_hidden_layers=config.layers or size.layers, num_attention_heads=size.heads,
+        **sizes, hidden_size=size.hidden, num_hidden_layers=size.cut(config.layers).layers, num_attention_heads=size.heads,
         intermediate_size=wide, pad_token_id=0, hidden_dropout_prob=config.dropout, attention_probs_dropout_prob=config.dropout,
     )  # fmt: skip
     return as_encoder(AutoModel.from_config(built, attn_implementation=attention.register()))
