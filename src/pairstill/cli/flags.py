@@ -83,5 +83,5 @@ def refuse_flags(flags: Mapping[str, object], reason: str) -> None:
         InputError: Naming the first flag that was given.
     """
     for name, value in flags.items():
-        if value is not None and value is not False and value not in ([], ()):
+        if value:
             raise InputError(f"{name} has no effect here: {reason}", fix=f"Leave out {name}")
