@@ -153,6 +153,7 @@ def test_students_of_several_tuple_sets_are_compared_on_the_one_that_evaluate_na
     shared = {key: value for key, value in body["distill"].items() if key != "tuples"} | {"student": "de-cos"}
     recipe = {
         **body,
+        "title": "A title longer than any file's name. " * 10,
         "distill": shared,
         "grid": {"tuples": ["one", "two"]},
         "evaluate": {**body["evaluate"], "tuples": "two"},
