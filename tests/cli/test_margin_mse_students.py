@@ -101,6 +101,20 @@ def test_a_stage_that_there_is_not_takes_no_flags(
     code, said = distill(folder, base, tmp_path, monkeypatch, capsys, "--student", "tk", "--table-rate", "3")
     assert code == 2
     assert "--table-rate has no effect here: a tk has no table that is updated row by row" in said
+    adagrad = ("--optimizer", "adagrad", "--weight-decay", "0.1")
+    code, said = distill(folder, base, tmp_path, monkeypatch, capsys, "--student", "tk", *adagrad)
+    assert code == 2
+    assert "--weight-decay has no effect here: Adagrad has none" in said
+
+
+def test_adagrad_at_a_constant_rate_trains_and_stands_in_the_card(
+    folder: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    published = ("--optimizer", "adagrad", "--schedule", "constant", "--warmup", "0", "--learning-rate", "0.01")
+    code, said = distill(folder, base, tmp_path, monkeypatch, capsys, "--student", "tk", *published)
+    assert code == 0, said
+    card = (tmp_path / "README.md").read_text()
+    assert "optimizer adagrad, warmup 0.0, schedule constant, weight_decay 0.0" in card
 
 
 def test_a_bad_line_of_word_vectors_is_one_error(

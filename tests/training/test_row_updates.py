@@ -1,4 +1,4 @@
-"""Tables that are updated row by row: gradients, Adam, clipping, the running mean, and resuming."""
+"""Tables that are updated row by row: gradients, Adam and Adagrad, clipping, the running mean, and resuming."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pairstill.students.persistence import parse_config
 from pairstill.training import loop
 from pairstill.training.data import TrainingData, corpus_of
 from pairstill.training.loop import fit
-from pairstill.training.row_updates import RowAdam, RowGradients, clip_gradients, row_tables
+from pairstill.training.row_updates import RowAdagrad, RowAdam, RowGradients, clip_gradients, row_tables
 from pairstill.training.settings import TrainingSettings
 from pairstill.training.sources import token_sources
 from pairstill.training.validation import Validation
@@ -74,6 +74,24 @@ def test_the_steps_are_those_of_pytorchs_sparse_adam() -> None:
             one.step()
             one.zero_grad()
         torch.testing.assert_close(ours.weight, theirs.weight)
+
+
+def test_the_steps_are_those_of_a_plain_adagrad() -> None:
+    module = bag()
+    rows = RowGradients(row_tables(module))
+    optimizer = RowAdagrad([{"params": rows.tables, "lr": 0.05}], 0.1)
+    weights = module.weight.detach().double().numpy().copy()
+    sums = np.full_like(weights, 0.1)
+    for number, ids in enumerate(BATCHES * 3):
+        with rows.collected():
+            backward(module, ids, number)
+        assert module.weight.grad is not None
+        gradient = module.weight.grad.to_dense().double().numpy()
+        optimizer.step()
+        optimizer.zero_grad()
+        sums += gradient**2
+        weights -= 0.05 * gradient / np.sqrt(sums)
+        np.testing.assert_allclose(module.weight.detach().numpy(), weights, rtol=1e-5, atol=1e-6)
 
 
 def test_tiny_gradients_move_rows_as_far_as_large_ones() -> None:
@@ -181,10 +199,14 @@ class Interruption(Exception):
     pass
 
 
-def test_an_interrupted_training_ends_as_an_undisturbed_one(tuple_set: TupleSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "adagrad"])
+def test_an_interrupted_training_ends_as_an_undisturbed_one(
+    tuple_set: TupleSet, tmp_path: Path, optimizer: str
+) -> None:
+    settings = replace(SETTINGS, optimizer=optimizer)
     validation = Validation.on_labels(tuple_set, "valid")
 
-    def train(folder: str, settings: TrainingSettings = SETTINGS, stop: int | None = None) -> Student:
+    def train(folder: str, settings: TrainingSettings = settings, stop: int | None = None) -> Student:
         def progress(done: int, total: int) -> None:
             if done == stop:
                 raise Interruption
@@ -203,7 +225,7 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(tuple_set: TupleSet,
         )
         return model
 
-    expected = train("calm", replace(SETTINGS, checkpoint_every_s=1e9)).state_dict()
+    expected = train("calm", replace(settings, checkpoint_every_s=1e9)).state_dict()
     for stop in (96, 208, 464):
         with pytest.raises(Interruption):
             train(str(stop), stop=stop)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -100,11 +100,17 @@ def distill(
     ] = 0.995,
     warmup: Annotated[
         float,
-        typer.Option(
-            min=0, max=0.9999, help="Share of the steps over which rates rise from 0; they fall to 0 afterwards."
-        ),
+        typer.Option(min=0, max=0.9999, help="Share of the steps over which rates rise from 0."),
     ] = 0.06,
-    weight_decay: Annotated[float, typer.Option(min=0, help="AdamW's, on matrices alone; 0: Adam.")] = 0.01,
+    schedule: Annotated[
+        Literal["linear", "constant"], typer.Option(help="Of rates after that: down to 0, or as they are.")
+    ] = "linear",
+    optimizer: Annotated[
+        Literal["adamw", "adagrad"], typer.Option(help="adagrad: BERT2DNN's, there at 0.01.")
+    ] = "adamw",
+    weight_decay: Annotated[
+        float | None, typer.Option(min=0, help="AdamW's, on matrices alone: 0.01; 0: Adam.")
+    ] = None,
     clip: Annotated[float, typer.Option(min=0, help="Largest norm of a step's gradient; 0: any.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of new weights and the order of the data.")] = 0,
     precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
@@ -212,12 +218,16 @@ def distill(
     if not row_tables(model):
         refuse_flags({"--table-rate": table_rate}, f"a {student} has no table that is updated row by row")
 
+    if optimizer == "adagrad":
+        refuse_flags({"--weight-decay": weight_decay}, "Adagrad has none")
+    decay = weight_decay if weight_decay is not None else 0.01 if optimizer == "adamw" else 0.0
+
     def settings(total: int, batch: int, rate: float, encoder_rate: float | None, cluster: int) -> TrainingSettings:
         return TrainingSettings(
             pairs=total, batch_size=batch, learning_rate=rate, encoder_learning_rate=encoder_rate, precision=precision, seed=seed,
             cluster_rows=cluster, evaluate_every=max(batch, total // looks), patience=patience, checkpoint_every_s=checkpoint_every_s,
             average_decay=average_decay or None, table_rate=10.0 if table_rate is None else table_rate,
-            warmup=warmup, weight_decay=weight_decay, clip=clip or None,
+            optimizer=optimizer, warmup=warmup, schedule=schedule, weight_decay=decay, clip=clip or None,
         )  # fmt: skip
 
     if learning_rate is None:

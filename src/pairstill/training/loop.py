@@ -27,8 +27,9 @@ from pairstill.training.checkpoint import Checkpoint
 from pairstill.training.data import TrainingData
 from pairstill.training.freed_memory import FreedMemory
 from pairstill.training.identity import check_identity
-from pairstill.training.row_updates import RowAdam, RowGradients, clip_gradients, row_tables
-from pairstill.training.schedule import warmup_and_decay
+from pairstill.training.optimizers import dense_optimizer, row_optimizer
+from pairstill.training.row_updates import RowGradients, clip_gradients, row_tables
+from pairstill.training.schedule import rate_share
 from pairstill.training.settings import TrainingSettings
 from pairstill.training.sources import ItemSource, TupleScorer
 from pairstill.training.token_gradients import TokenGradients, token_tables
@@ -171,7 +172,7 @@ def _fit(
     while state["step"] < steps and not (settings.patience is not None and state["since"] >= settings.patience):
         step = state["step"]
         batch = batches.batch(step, student.device)
-        rate = warmup_and_decay(step, steps, settings.warmup)
+        rate = rate_share(step, steps, settings.warmup, settings.schedule)
         for optimizer in optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * rate
@@ -291,15 +292,13 @@ def _statistics(student: Student) -> list[torch.Tensor]:
 def _optimizers(
     student: Student, trained: Sequence[nn.Parameter], tables: Sequence[nn.Parameter], settings: TrainingSettings
 ) -> list[torch.optim.Optimizer]:
-    """AdamW, and for tables that are updated row by row an Adam that does so."""
+    """One for what every step changes, and one for tables that are updated row by row."""
     by_row = {id(one) for one in tables}
     groups = _groups(student, trained, by_row, settings)
     dense = [group for group in groups if id(group["params"][0]) not in by_row]
     lazy = [group for group in groups if id(group["params"][0]) in by_row]
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(dense, betas=settings.betas, eps=settings.epsilon, fused=True)
-    ]
-    return [*optimizers, RowAdam(lazy, settings.betas)] if lazy else optimizers
+    optimizers = [dense_optimizer(dense, settings)]
+    return [*optimizers, row_optimizer(lazy, settings)] if lazy else optimizers
 
 
 def _groups(

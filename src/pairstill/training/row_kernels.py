@@ -86,6 +86,20 @@ def adam(
 
 
 @numba.njit(parallel=True, fastmath=_FAST, **OPTIONS)
+def adagrad(ids: Any, gradients: Any, table: Any, sums: Any, rate: float) -> None:
+    """Adagrad on the rows `ids` of a table and its sums of squares, in place."""
+    dim, step = table.shape[1], np.float32(rate)
+    for entry in numba.prange(ids.shape[0]):
+        row = ids[entry]
+        gradient, weight, summed = gradients[entry], table[row], sums[row]
+        for place in range(dim):
+            value = gradient[place]
+            total = summed[place] + value * value
+            summed[place] = total
+            weight[place] -= step * value / np.sqrt(total)
+
+
+@numba.njit(parallel=True, fastmath=_FAST, **OPTIONS)
 def approach(ids: Any, table: Any, means: Any, logs: Any, now: float) -> None:
     """Bring the running means of rows up to date, the table's rows having stood still since.
 

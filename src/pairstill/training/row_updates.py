@@ -1,4 +1,4 @@
-"""Tables of which a step reads few rows (embeddings of n-grams): their gradients, and an Adam that touches those rows alone."""
+"""Tables of which a step reads few rows (embeddings of n-grams): their gradients, and optimisers that touch those rows alone."""
 
 from __future__ import annotations
 
@@ -99,6 +99,33 @@ class RowAdam(torch.optim.Optimizer):
                     rows_of(table), table.grad._values().numpy(), table.numpy(), state["exp_avg"].numpy(),
                     state["exp_avg_sq"].numpy(), corrected, beta_1, beta_2, group["eps"],
                 )  # fmt: skip
+
+
+class RowAdagrad(torch.optim.Optimizer):
+    """Adagrad on the rows that a step read, in one compiled pass; a row without a gradient would not move anyway.
+
+    Args:
+        groups: Parameter groups whose gradients come from `RowGradients`.
+        accumulated: What the sums of squares begin with, above 0: nothing is added to their root.
+    """
+
+    def __init__(self, groups: Sequence[dict[str, Any]], accumulated: float) -> None:
+        super().__init__(groups, {"accumulated": accumulated})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Update the rows that have a gradient."""
+        del closure
+        for group in self.param_groups:
+            for table in group["params"]:
+                if table.grad is None:
+                    continue
+                state = self.state[table]
+                if not state:
+                    state["sum"] = torch.full_like(table, group["accumulated"])
+                kernels.adagrad(
+                    rows_of(table), table.grad._values().numpy(), table.numpy(), state["sum"].numpy(), group["lr"]
+                )
 
 
 def rows_of(table: nn.Parameter) -> np.ndarray:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+SCHEDULES = ("linear", "constant")
+"""How a rate goes on after warm-up."""
 
-def warmup_and_decay(step: int, steps: int, warmup: float) -> float:
-    """Share of the largest rate at a step: linear warm-up, then linear decay to zero.
+
+def rate_share(step: int, steps: int, warmup: float, schedule: str = "linear") -> float:
+    """Share of the largest rate at a step: linear warm-up, then as `schedule` says.
 
     Args:
         step: Counted from 0.
         steps: In all.
-        warmup: Share of them over which the rate rises.
+        warmup: Share of them over which the rate rises; 0 begins with the largest.
+        schedule: `linear` falls to zero, `constant` stays.
     """
     rising = max(1, round(steps * warmup))
-    return (step + 1) / rising if step < rising else max(0.0, (steps - step) / max(1, steps - rising))
+    if step < rising:
+        return (step + 1) / rising
+    return 1.0 if schedule == "constant" else max(0.0, (steps - step) / max(1, steps - rising))

@@ -6,6 +6,9 @@ import math
 from dataclasses import dataclass
 
 from pairstill.errors import InputError
+from pairstill.training.schedule import SCHEDULES
+
+OPTIMIZERS = ("adamw", "adagrad")
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,9 @@ class TrainingSettings:
         encoder_learning_rate: Of parameters that come from the base; None freezes them (stage 1).
         table_rate: Learning rate of tables that are updated row by row, as a multiple of `learning_rate`: a row is read in
             few of the steps.
-        warmup: Share of the steps over which the rate rises from 0; it falls linearly to 0 afterwards.
+        optimizer: `adamw`, or `adagrad` (without weight decay).
+        warmup: Share of the steps over which the rate rises from 0.
+        schedule: Of the rate afterwards: `linear` falls to 0, `constant` stays.
         weight_decay: AdamW's, on matrices alone.
         average_decay: Look at, and keep, the running mean of the weights with this decay; None takes the last step's.
         clip: Largest norm of the gradient; None does not clip.
@@ -40,7 +45,9 @@ class TrainingSettings:
     learning_rate: float = 1e-3
     encoder_learning_rate: float | None = 5e-5
     table_rate: float = 10.0
+    optimizer: str = "adamw"
     warmup: float = 0.06
+    schedule: str = "linear"
     weight_decay: float = 0.01
     average_decay: float | None = None
     clip: float | None = 1.0
@@ -71,6 +78,9 @@ class TrainingSettings:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value >= 0):
                 raise InputError(f"the training's {name} is {value}", expected="a number of 0 or more")
+        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in known:
+                raise InputError(f"the training's {name} is '{getattr(self, name)}'", expected=" or ".join(known))
         if not 0 <= self.warmup < 1:
             raise InputError(f"the training's warmup is {self.warmup}", expected="0 or more, below 1")
         if self.seed < 0:

@@ -25,8 +25,9 @@ from pairstill.students.persistence import write_weights
 from pairstill.training.checkpoint import Checkpoint
 from pairstill.training.freed_memory import FreedMemory
 from pairstill.training.identity import check_identity
+from pairstill.training.optimizers import dense_optimizer
 from pairstill.training.row_updates import clip_gradients
-from pairstill.training.schedule import warmup_and_decay
+from pairstill.training.schedule import rate_share
 from pairstill.training.settings import TrainingSettings
 from pairstill.training.token_gradients import TokenGradients, token_tables
 
@@ -109,9 +110,7 @@ def _fit_steps(
         _load_best(model, folder)
         return StepResult(**read_json(folder / "result.json"))
 
-    optimizer = torch.optim.AdamW(
-        _groups(model, settings.weight_decay), lr=settings.learning_rate, betas=settings.betas, eps=settings.epsilon, fused=True
-    )  # fmt: skip
+    optimizer = dense_optimizer(_groups(model, settings.weight_decay), settings)
     tokens = TokenGradients(token_tables(model))
     checkpoint = Checkpoint(folder / "checkpoint")
     torch.manual_seed(settings.seed)
@@ -130,7 +129,7 @@ def _fit_steps(
     while state["step"] < steps and not (settings.patience is not None and state["since"] >= settings.patience):
         step = state["step"]
         for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * warmup_and_decay(step, steps, settings.warmup)
+            group["lr"] = settings.learning_rate * rate_share(step, steps, settings.warmup, settings.schedule)
         with tokens.collected():
             value = objective.loss(step)
             number = float(value.detach())
