@@ -107,19 +107,19 @@ def main() -> None:
             target = Path(scratch) / f"scores-{turn}"
             return annotate(teacher, subject, target, name="model", precision=precision).logits[:, 0]
 
-        systems: dict[str, Callable[[int], np.ndarray]] = {
-            "sentence-transformers float32, batch 32 (defaults)": lambda n: exact.predict(
-                pairs[:n], activation_fn=identity
-            ),
-        }
-        for batch in options.batches:
-            systems[f"sentence-transformers bfloat16, batch {batch}"] = lambda n, batch=batch: half.predict(
-                pairs[:n], batch_size=batch, activation_fn=identity
-            )
-        for precision in ("float32", "bfloat16"):
-            systems[f"pairstill annotate {precision}"] = lambda n, precision=precision: ours(
+        def theirs(model: sentence_transformers.CrossEncoder, batch: int) -> Callable[[int], np.ndarray]:
+            return lambda n: np.asarray(model.predict(pairs[:n], batch_size=batch, activation_fn=identity))
+
+        def annotated(precision: str) -> Callable[[int], np.ndarray]:
+            return lambda n: ours(
                 precision, tuple_set if n >= len(pairs) else tuple_set.with_tuples(tuple_set.tuples.slice(0, n), {})
             )
+
+        systems = {"sentence-transformers float32, batch 32 (defaults)": theirs(exact, 32)}
+        for batch in options.batches:
+            systems[f"sentence-transformers bfloat16, batch {batch}"] = theirs(half, batch)
+        for precision in ("float32", "bfloat16"):
+            systems[f"pairstill annotate {precision}"] = annotated(precision)
         seconds = dict.fromkeys(systems, float("inf"))
         scores: dict[str, np.ndarray] = {}
         for score in systems.values():

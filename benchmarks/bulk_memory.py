@@ -90,6 +90,8 @@ def main() -> None:
     large = repeated_store(options.product, options.folder / "product", options.items)
     store_bytes = sum(file.stat().st_size for file in large.folder.iterdir())
     queries = RepresentationStore.open(options.query, checksums=False).ids
+    if queries is None or large.ids is None:
+        raise SystemExit("the stores must have ids")
     drawn = pa.table({
         "query": queries.take(pa.array(random.integers(0, len(queries), options.pairs))),
         "product": large.ids.take(pa.array(random.integers(0, options.items, options.pairs))),

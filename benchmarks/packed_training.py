@@ -43,7 +43,8 @@ def stepper(base: str, fields: list[tuple[Tensor, Tensor]], packed: bool) -> Cal
         with tokens.collected() if packed else contextlib.nullcontext():
             with torch.autocast("cpu", torch.bfloat16):
                 one, other = (encoder(ids, lengths, Keep(1, "mean")).vectors[:, 0] for ids, lengths in fields)
-            (nn.functional.cosine_similarity(one, other) - 0.5).square().mean().backward()
+            value = (nn.functional.cosine_similarity(one, other) - 0.5).square().mean()
+            torch.autograd.backward(value)
         nn.utils.clip_grad_norm_(encoder.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()

@@ -15,6 +15,7 @@ import argparse  # noqa: E402
 import json  # noqa: E402
 import resource  # noqa: E402
 from collections.abc import Callable  # noqa: E402
+from functools import partial  # noqa: E402
 
 import numpy as np  # noqa: E402
 
@@ -85,8 +86,8 @@ def main() -> None:
         index = np.stack([np.zeros(count, np.int64), np.arange(count)], axis=1)
         prepared = student.prepare(1, stored)
         found[f"1 x {count}"] = {
-            "prepare_ms": milliseconds(lambda stored=stored: student.prepare(1, stored), arguments.seconds),
-            "score_ms": milliseconds(lambda p=prepared, i=index: student.score([asked, p], i), arguments.seconds),
+            "prepare_ms": milliseconds(partial(student.prepare, 1, stored), arguments.seconds),
+            "score_ms": milliseconds(partial(student.score, [asked, prepared], index), arguments.seconds),
         }  # fmt: skip
     found["resident_mib_after"] = {name: round(size / 2**20, 1) for name, size in memory_use().items()}
     print(json.dumps(found, indent=2))

@@ -14,7 +14,7 @@ import json
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
+from torch import Tensor
 
 from pairstill.metrics.graded import kendall
 from pairstill.scoring.bulk.precision import NEEDED_OVERLAP, NEEDED_TAU, top_overlap
@@ -53,7 +54,7 @@ def served(*arguments: object) -> Iterator[str]:
         process.wait()
 
 
-def answer(address: str, rows: list[list[object]]) -> list[float]:
+def answer(address: str, rows: Sequence[Sequence[object]]) -> np.ndarray:
     """Raw logits of `/v1/score`, a few hundred tuples a request."""
     found: list[float] = []
     for start in range(0, len(rows), 500):
@@ -61,7 +62,7 @@ def answer(address: str, rows: list[list[object]]) -> list[float]:
         request = urllib.request.Request(f"{address}/v1/score", body, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request) as response:
             found += json.load(response)["scores"]
-    return found
+    return np.asarray(found)
 
 
 def main() -> None:
@@ -99,20 +100,14 @@ def main() -> None:
 
     def hold(way: str, precision: str, scores: np.ndarray) -> None:
         scores = np.asarray(scores, np.float64)
-        row = {
-            "way": way, "precision": precision, "largest_difference": float(np.abs(scores - expected).max()),
-            "kendall_tau": float(kendall(expected, scores).value or 0),
-            "top_10_overlap": float(top_overlap(lists, scores.reshape(lists.shape))),
-        }  # fmt: skip
-        exact = row["largest_difference"] <= EXACT
-        row["holds"] = (
-            exact
-            if precision == "float32"
-            else row["kendall_tau"] >= NEEDED_TAU and row["top_10_overlap"] >= NEEDED_OVERLAP
-        )
-        found.append(row)
-        print(f"{way:28} {precision:9} difference {row['largest_difference']:.1e}  tau {row['kendall_tau']:.5f}  top-10 {row['top_10_overlap']:.3f}  "
-              f"{'holds' if row['holds'] else 'MISSED'}", flush=True)  # fmt: skip
+        difference = float(np.abs(scores - expected).max())
+        tau = float(kendall(expected, scores).value or 0)
+        overlap = float(top_overlap(lists, scores.reshape(lists.shape)))
+        holds = difference <= EXACT if precision == "float32" else tau >= NEEDED_TAU and overlap >= NEEDED_OVERLAP
+        found.append({
+            "way": way, "precision": precision, "largest_difference": difference, "kendall_tau": tau, "top_10_overlap": overlap, "holds": holds,
+        })  # fmt: skip
+        print(f"{way:28} {precision:9} difference {difference:.1e}  tau {tau:.5f}  top-10 {overlap:.3f}  {'holds' if holds else 'MISSED'}", flush=True)  # fmt: skip
 
     stores: dict[str, list[Path]] = {}
     for dtype in ("float32", "bfloat16", "int8"):
@@ -136,17 +131,17 @@ def main() -> None:
             given = [part for place, store in enumerate(stores[dtype], 1) for part in ("--store", f"{place}={store}")]
             held = dtype if precision == "float32" else precision
             with served("--student", folder, *given) as address:
-                hold(f"service, {dtype} stores", held, np.asarray(answer(address, by_id)))
-                hold("service, query as text", held, np.asarray(answer(address, mixed)))
+                hold(f"service, {dtype} stores", held, answer(address, by_id))
+                hold("service, query as text", held, answer(address, mixed))
                 if dtype == "float32":
-                    hold("service, both as text", held, np.asarray(answer(address, [list(pair) for pair in pairs])))
+                    hold("service, both as text", held, answer(address, [list(pair) for pair in pairs]))
     body = {"student": student.name, "queries": arguments.queries, "items": arguments.items, "rows": found}
     if arguments.json:
         arguments.json.write_text(json.dumps(body, indent=2) + "\n")
     sys.exit(0 if all(row["holds"] for row in found) else 1)
 
 
-def _raw(logits: object) -> object:
+def _raw(logits: Tensor) -> Tensor:
     return logits
 
 

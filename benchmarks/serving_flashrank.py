@@ -54,12 +54,12 @@ def prepare(source: str, cache: str) -> None:
     print(folder)
 
 
-def measure(cache: str, candidates: str, repeats: int = 20) -> None:
+def measure(cache: str, candidates: str, repeats: str = "20") -> None:
     from importlib.metadata import version
 
     from flashrank import Ranker, RerankRequest
 
-    lists = [json.loads(line) for line in Path(candidates).read_text().splitlines()][:repeats]
+    lists = [json.loads(line) for line in Path(candidates).read_text().splitlines()][: int(repeats)]
     ranker = Ranker(model_name=NAME, cache_dir=cache, max_length=MAX_LENGTH)
     waits = []
     for number, one in enumerate([lists[0], *lists]):
@@ -76,4 +76,7 @@ def measure(cache: str, candidates: str, repeats: int = 20) -> None:
 
 
 if __name__ == "__main__":
-    {"prepare": prepare, "measure": measure}[sys.argv[1]](*sys.argv[2:])
+    if sys.argv[1] == "prepare":
+        prepare(*sys.argv[2:])
+    else:
+        measure(*sys.argv[2:])

@@ -112,14 +112,16 @@ def main() -> None:
                 "cross": student.score_representations(read, cross)[:, 0],
             }
             reference = reference or scores
+            if tuples.labels is None:
+                raise SystemExit(f"the split '{options.split}' has no labels")
             labelled = Predictions.of(scores["pairs"], tuples.labels, tuples.groups, tuple_set.labels.kind)
             tables = [one["cross"].reshape(len(chosen[0]), -1) for one in (reference, scores)]
-            taus = [kendall(*rows).value for rows in zip(*tables, strict=True)]
+            taus = [kendall(*rows).value or 0.0 for rows in zip(*tables, strict=True)]
             results[dtype] = {
                 "bytes_per_item": [store.bytes_per_item() for store in stores],
                 "bytes_per_item_ragged": [round(store.bytes_per_item(), 1) for store in ragged],
-                metric.name: round(metric.measure(labelled).value, 5),
-                "kendall_tau": round(kendall(reference["pairs"], scores["pairs"]).value, 5),
+                metric.name: round(metric.measure(labelled).value or 0.0, 5),
+                "kendall_tau": round(kendall(reference["pairs"], scores["pairs"]).value or 0.0, 5),
                 "kendall_tau_per_query": round(float(np.mean(taus)), 5),
                 "kendall_tau_worst_query": round(min(taus), 5),
                 f"top_{TOP}_overlap": round(top_overlap(*tables), 4),

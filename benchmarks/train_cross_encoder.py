@@ -22,7 +22,8 @@ from pairstill.losses import DistillationLoss
 from pairstill.machine import describe, set_threads, use_huge_pages
 from pairstill.students.cross_encoder import CrossEncoder, CrossEncoderConfig, CrossEncoderSource
 from pairstill.students.persistence import make_student
-from pairstill.training.loop import TrainingData, fit
+from pairstill.training.data import TrainingData
+from pairstill.training.loop import fit
 from pairstill.training.settings import TrainingSettings
 from pairstill.training.sources import token_sources
 from pairstill.tuples import TupleSet
@@ -57,6 +58,8 @@ def theirs(tuple_set: TupleSet, data: TrainingData, arguments: argparse.Namespac
         model.model.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
         reference = Reference(folder, num_labels=1, max_length=arguments.max_length, device="cpu")
+        if data.tuples.labels is None:
+            raise SystemExit("the training split has no labels")
         rows = np.random.default_rng(0).permutation(len(data.tuples))[: arguments.pairs]
         texts = [[tuple_set.texts(field)[item] for item in data.tuples.index[rows, field]] for field in range(2)]
         train = Dataset.from_dict({"query": texts[0], "document": texts[1], "label": data.tuples.labels[rows].tolist()})
