@@ -105,6 +105,9 @@ MISTAKES = {
     "gains of other scores": (["--loss", "lambdaloss", "--scores", "other"], "Expected: scores of kind logit or probability"),
     "lonely queries": (["--loss", "ranknet", "--split", "transfer"], "and no two rows do"),
     "one split of lonely queries": (["--loss", "ranknet", "--split", "train", "--split", "transfer"], "no two rows of the split 'transfer'"),
+    "a weight without end": (["--loss", "lambdaloss", "--loss-set", "mu=.inf"], "sigma above 0, mu 0 or more, both finite"),
+    "an in-batch weight without end": (["--loss", "in-batch-margin-mse", "--loss-set", "weight=.inf"], "Expected: 0 or more, and finite"),
+    "a scale without end": (["--loss", "in-batch-cross-entropy", "--loss-set", "scale=.inf"], "Expected: a finite number above 0"),
     "labels, and a teacher's loss without scores": (["--loss", "margin-mse", "--scores", "none"], "Give --scores FOLDER, or --hard-weight 1"),
     "a cross-encoder against the batch": (["--loss", "in-batch-cross-entropy", "--student", "cross-encoder", "--stages", "one"], "pays a whole transformer"),
 }  # fmt: skip
@@ -223,3 +226,117 @@ def test_validation_among_other_queries_passages(pairs: TupleSet) -> None:
     for row, label in zip(made.tuples.index.tolist(), made.tuples.labels.tolist(), strict=True):  # type: ignore[union-attr]
         assert label == (passages[row[0]] == row[1])
     assert Validation.among_others(pairs, "train", limit=5) is not None
+
+
+def with_scores(arguments: list[str], scores: Path) -> list[str]:
+    place = arguments.index("--scores") + 1
+    return [*arguments[:place], str(scores), *arguments[place + 1 :]]
+
+
+@pytest.fixture(scope="module")
+def half(folder: Path, tuple_set: TupleSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows of which only every second has a label, scored by one logit and by the two of a classifier."""
+    out = tmp_path_factory.mktemp("half")
+    table = TupleSet.load(folder / "tuples").tuples
+    labels = [label if row % 2 else None for row, label in enumerate(table["label"].to_pylist())]
+    column = pa.array(labels, table["label"].type)
+    changed = replace(tuple_set, tuples=table.set_column(table.column_names.index("label"), "label", column))
+    changed.save(out / "tuples")
+    changed = TupleSet.load(out / "tuples")
+    rows = np.arange(len(labels))
+    # Of sixty-fourths, so that differences are exact.
+    one = np.round(64 * np.random.default_rng(1).standard_normal(len(labels))) / 64
+    written = {"row": rows, "score": one, "z0": np.full(len(rows), 3.0), "z1": one + 3, "share": 1 / (1 + np.exp(-one))}
+    pq.write_table(pa.table(written), out / "scores.parquet")
+    import_scores(out / "scores.parquet", changed, out / "logit", kind="logit")
+    import_scores(out / "scores.parquet", changed, out / "two", kind="logit", score_columns=("z0", "z1"))
+    import_scores(out / "scores.parquet", changed, out / "share", kind="other", score_columns=("share",))
+    return out
+
+
+def test_two_logits_of_a_classifier_teach_students_of_one_number(half: Path, base: Path, tmp_path: Path) -> None:
+    more = ["--student", "de-ffnn", "--loss", "margin-mse", "--stages", "first", "--metric", "agreement"]
+    said = works(*with_scores(command(half, base, tmp_path / "two", *more), half / "two"))
+    assert "the teacher gives two logits a row: their difference, logit_1 - logit_0, is learnt" in said
+    works(*command(half, base, tmp_path / "one", *more))
+    one, two = load_student(tmp_path / "one"), load_student(tmp_path / "two")
+    assert two.outputs == 1
+    for name, tensor in one.state_dict().items():
+        np.testing.assert_allclose(two.state_dict()[name].numpy(), tensor.numpy(), atol=1e-5, err_msg=name)
+
+
+def test_a_student_with_two_logits_is_measured_by_their_difference(
+    half: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Validation.on_labels(TupleSet.load(half / "tuples"), "valid")
+    labels = made.tuples.labels
+    assert labels is not None
+    # The greater of the two logits would say the opposite.
+    logits = np.stack([-9 + 10 * (1 - labels), -9 + 2 * labels], axis=1)
+    assert made.metric is not None
+    assert made.metric.measure(made.predictions(logits)).value == 1.0
+    more = ["--student", "de-ffnn", "--stages", "first", "--set", "outputs=2"]
+    code, said = call(with_scores(command(half, base, tmp_path, *more), half / "two"), capsys, monkeypatch)
+    assert (code, "difference" in said) == (0, False), said
+    assert load_student(tmp_path).outputs == 2
+    more = ["--student", "de-ffnn", "--stages", "first", "--set", "outputs=3"]
+    code, said = call(command(half, base, tmp_path / "three", *more), capsys, monkeypatch)
+    assert (code, "the student gives 3 outputs, the teacher gives 1" in said) == (2, True), said
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        ["--loss", "weighted-ranknet", "--loss-set", "order=labels"],
+        ["--loss", "ranknet", "--loss-set", "order=labels"],
+        ["--hard-weight", "1"],
+    ],
+)
+def test_rows_without_a_label_are_left_out_where_labels_are_learnt(
+    half: Path, base: Path, tmp_path: Path, loss: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    arguments = command(half, base, tmp_path / "out", "--student", "de-ffnn", "--stages", "first", *loss)
+    code, said = call(arguments, capsys, monkeypatch)
+    assert code == 0, said
+    tuples = TupleSet.load(half / "tuples").split("train")
+    assert tuples.labels is not None
+    missing = int(np.isnan(tuples.labels).sum())
+    assert f"{missing:,} of {len(tuples):,} scored rows have no label, which is what" in said
+
+    table = TupleSet.load(half / "tuples").tuples
+    splits = [
+        "transfer" if one == "train" and label is None else "valid" if one == "transfer" else one
+        for one, label in zip(table["split"].to_pylist(), table["label"].to_pylist(), strict=True)
+    ]
+    whole = TupleSet.load(half / "tuples")
+    table = table.set_column(table.column_names.index("split"), "split", pa.array(splits, table["split"].type))
+    replace(whole, tuples=table).save(tmp_path / "tuples")
+    import_scores(half / "scores.parquet", TupleSet.load(tmp_path / "tuples"), tmp_path / "logit", kind="logit")
+    arguments = command(tmp_path, base, tmp_path / "none", "--student", "de-ffnn", "--stages", "first", *loss)
+    arguments[arguments.index("train")] = "transfer"
+    code, said = call(arguments, capsys, monkeypatch)
+    assert (code, "no scored row of transfer has a label" in said) == (2, True), said
+
+
+def test_numbers_that_look_like_sigmoids_are_pointed_out(
+    half: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    common = ["--student", "de-ffnn", "--stages", "first", "--metric", "auc-roc"]
+    warned = "scores, which were imported as 'other', lie between 0 and 1. If they are probabilities: the loss 'margin-mse' does not"
+    for loss, scores, expected in (("margin-mse", "share", True), ("ranknet", "share", False), ("margin-mse", "logit", False)):  # fmt: skip
+        arguments = with_scores(
+            command(half, base, tmp_path / f"{loss}-{scores}", *common, "--loss", loss), half / scores
+        )
+        code, said = call(arguments, capsys, monkeypatch)
+        assert (code, warned in said) == (0, expected), said
+
+
+def test_weights_that_a_frozen_tower_would_keep_are_refused(
+    folder: Path, base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    more = ["--student", "twinbert-cos", "--stages", "first", "--set", "pooling=weighted"]
+    code, said = call(command(folder, base, tmp_path, *more), capsys, monkeypatch)
+    assert (code, "stage 1 freezes the encoders, and with them the weights of the weighted average" in said) == (
+        2,
+        True,
+    )

@@ -18,6 +18,7 @@ from pairstill.cli.app import main
 from pairstill.experiments.grid import trained_on
 from pairstill.students import load_student, make_student
 from pairstill.students.persistence import parse_config
+from pairstill.tokens.tri_letter import TriLetterTokenizer
 from pairstill.tuples import TupleSet
 
 COMMON = ["--threads", "1", "--precision", "float32", "--max-length", "24"]
@@ -234,6 +235,25 @@ def test_a_tower_of_tri_letter_words(
     assert "--texts-per-sequence has no effect here" in refused([*made, "--texts-per-sequence", 2], capsys)
     said = refused([*common, "--vocabulary", 6000, "--out", tmp_path / "other"], capsys)
     assert "6,000 words are to be told apart, and the texts have 60" in said
+    settings = tmp_path / "settings"
+    again = [*common, "--vocabulary", 50, "--sequences", 16, "--out", settings]
+    pairstill(*again, "--tri-letter-set", "vocabulary_size=20", "--tri-letter-set", "unicode=true")
+    tokenizer = TriLetterTokenizer.load(settings)
+    assert (len(tokenizer.vocabulary), tokenizer.unicode) == (20, True)
+    again[-1] = tmp_path / "none"
+    for wrong, message in (
+        ("unicod=true", "'tri-letters' has no setting 'unicod'. Expected: one of vocabulary_size"),
+        ("unicode", "--tri-letter-set is given 'unicode'. Expected: key=value"),
+        ("letters=0", "the setting 'letters' of 'tri-letters' is 0. Expected: 1 or more"),
+        ("letters=many", "the setting 'letters' of 'tri-letters' is 'many'"),
+    ):
+        assert message in refused([*again, "--tri-letter-set", wrong], capsys)
+    assert "--tri-letter-set has no effect here: --words is wordpiece" in refused(
+        ["pretrain", folder / "tuples", "--out", tmp_path / "none", "--tri-letter-set", "letters=9"], capsys
+    )
+    released = [one if one != "1x24x2" else "twinbert" for one in again]
+    pairstill(*released[:-1], tmp_path / "released", "--sequences", 16)
+    assert load_file(tmp_path / "released" / "model.safetensors")["letters.weight"].shape[1] == 512
 
     distill = [
         "distill", "--tuples", folder / "tuples", "--scores", folder / "scores", "--student", "twinbert-cos", "--base", tmp_path / "base",

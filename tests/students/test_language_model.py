@@ -84,9 +84,11 @@ def test_a_student_that_starts_from_all_layers_is_its_teacher(base: Path) -> Non
 
 
 def test_shapes() -> None:
-    assert Shape.parse("mini") == Shape(4, 256, 4)
+    assert Shape.parse("mini") == Shape(4, 256, 4, 1024)
     assert Shape.parse("3x192x12").intermediate == 768
-    for wrong in ("large", "3x192", "0x192x12", "3x192x12x4"):
+    assert Shape.parse("4x312x12x1200") == Shape(4, 312, 12, 1200)
+    assert new_bert("1x24x2x36", 50, positions=8, padding=0).config.intermediate_size == 36
+    for wrong in ("large", "3x192", "0x192x12", "3x192x12x0", "3x192x12x4x4"):
         with pytest.raises(InputError, match="cannot be read"):
             Shape.parse(wrong)
     with pytest.raises(

@@ -126,6 +126,22 @@ def test_texts_that_lose_everything_are_reported_once(caplog: pytest.LogCaptureF
         assert len(caplog.records) == 1, "3 of 197 are above one in a hundred; single texts are no corpus"
 
 
+def test_a_few_texts_that_lose_everything_are_no_vocabulary(caplog: pytest.LogCaptureFixture) -> None:
+    texts = ["красные кеды", "зимняя куртка", ""]
+    with pytest.raises(
+        InputError, match=r"none of 3 texts has a word after everything but a to z and 0 to 9.*unicode=true"
+    ):
+        TriLetterTokenizer.learn([texts], TriLetterConfig(minimum_count=1))
+    learnt = TriLetterTokenizer.learn([texts], TriLetterConfig(minimum_count=1, unicode=True))
+    assert "кед" in learnt.vocabulary
+    with pytest.raises(InputError, match="everything but letters and digits was deleted") as refused:
+        TriLetterTokenizer.learn([["!", "?"]], TriLetterConfig(minimum_count=1, unicode=True))
+    assert "unicode=true" not in str(refused.value)
+    with caplog.at_level(logging.WARNING):
+        TriLetterTokenizer.learn([[*texts, "word word"]], TriLetterConfig())
+    assert "2 of 4 texts (50.0%) have no word left" in caplog.text
+
+
 def test_saved_and_loaded(tmp_path: Path) -> None:
     tokenizer = TriLetterTokenizer(("#aa", "東京#"), letters=7, unicode=True)
     tokenizer.save_pretrained(tmp_path)

@@ -170,8 +170,8 @@ def distill(
     check_layerwise(layerwise, student)
     refuse_other_artefact(out, "student")
     tuple_set = TupleSet.load(tuples)
-    data, teacher_scores = training_data(tuple_set, scores or [], split, objective, hard_weight)
     values: dict[str, Any] = student_settings(config, setting or [])
+    data, teacher_scores = training_data(tuple_set, scores or [], split, objective, hard_weight, values.get("outputs"))
     values.setdefault("field_count", len(tuple_set.fields))
     answers = (
         teacher_scores.outputs

@@ -26,7 +26,9 @@ def pretrain(
     ] = None,
     shape: Annotated[
         str | None,
-        typer.Option(help="tiny (the default), mini, small, medium, or LAYERSxHIDDENxHEADS such as 3x192x12."),
+        typer.Option(
+            help="tiny (the default), mini, small, medium, or LAYERSxHIDDENxHEADS such as 3x192x12; of tri-letter words also twinbert."
+        ),
     ] = None,
     vocabulary: Annotated[
         int | None,
@@ -38,6 +40,12 @@ def pretrain(
         str,
         typer.Option(help="wordpiece, or tri-letter: a tower for TwinBERT, which guesses --vocabulary whole words."),
     ] = "wordpiece",
+    tri_letter_set: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One setting of tri-letters: unicode=true, letters=20, minimum_count=2 or vocabulary_size=49292."
+        ),
+    ] = None,
     cased: Annotated[bool, typer.Option("--cased", help="Keep case and accents in an own vocabulary.")] = False,
     masking: Annotated[
         str | None, typer.Option(help="words (the default) or tokens: what is masked as a whole.")
@@ -71,7 +79,7 @@ def pretrain(
 ) -> None:
     """Pre-train a BERT by masked language modelling on plain texts; interrupted, the same command resumes."""
     from pairstill.cli.flags import refuse_flags
-    from pairstill.cli.pretrain_words import pretrain_words
+    from pairstill.cli.pretrain_words import pretrain_words, tri_letter_config
     from pairstill.cli.progress import progress_bar
     from pairstill.cli.texts import presented, refuse_other_base, said_texts
     from pairstill.errors import InputError
@@ -86,6 +94,9 @@ def pretrain(
             {"--base": base, "--cased": cased, "--masking": masking, "--texts-per-sequence": texts_per_sequence},
             "a tower over tri-letter words reads one text, and masks whole words",
         )
+        tri_letters = tri_letter_config(tri_letter_set or ())
+    else:
+        refuse_flags({"--tri-letter-set": tri_letter_set}, "--words is wordpiece")
     if base is not None:
         refuse_flags({"--shape": shape, "--vocabulary": vocabulary, "--cased": cased}, "--base brings its own")
     refuse_other_base(out, WORK)
@@ -98,6 +109,7 @@ def pretrain(
     from pairstill.students.encoders.language_model import load_language_model, new_language_model
     from pairstill.students.encoders.pretrained import check_max_lengths, load_tokenizer
     from pairstill.students.encoders.shape import Shape
+    from pairstill.students.encoders.tri_letter import tri_letter_shape
     from pairstill.tokens.wordpiece import train_wordpiece
     from pairstill.training.base_card import base_card
     from pairstill.training.masked_language_modelling import MaskedLanguageModelling
@@ -107,7 +119,7 @@ def pretrain(
     from pairstill.training.text_batches import split_batches
 
     size = shape or "tiny"
-    Shape.parse(size)
+    (tri_letter_shape if words == "tri-letter" else Shape.parse)(size)
     set_threads(threads)
     use_huge_pages()
     precision = resolve_precision(precision)
@@ -123,7 +135,7 @@ def pretrain(
     if words == "tri-letter":
         pretrain_words(
             read.texts, read.blank, out, out / WORK, shape=size, words=vocabulary or VOCABULARY, mask_share=mask_share,
-            max_length=max_length, dropout=dropout, held_out_share=held_out, settings_for=settings_for,
+            max_length=max_length, dropout=dropout, held_out_share=held_out, settings_for=settings_for, tri_letters=tri_letters,
         )  # fmt: skip
         return
     if base is None:

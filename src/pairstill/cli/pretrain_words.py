@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from pairstill.cli.training import settings_given
 from pairstill.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from pairstill.tokens.tri_letter import TriLetterConfig
+
+
+def tri_letter_config(settings: Sequence[str]) -> TriLetterConfig:
+    """From `--tri-letter-set key=value`."""
+    from pairstill.students.persistence import parse_settings
+    from pairstill.tokens.tri_letter import TriLetterConfig
+
+    values = settings_given("--tri-letter-set", settings, "unicode=true or minimum_count=1")
+    parsed: TriLetterConfig = parse_settings(TriLetterConfig, values, "tri-letters")
+    return parsed
 
 
 def pretrain_words(
@@ -21,6 +36,7 @@ def pretrain_words(
     dropout: float,
     held_out_share: float,
     settings_for: Callable[[int], TrainingSettings],
+    tri_letters: TriLetterConfig,
 ) -> None:
     """Learn tri-letters and a tower, and say what it came to.
 
@@ -36,6 +52,7 @@ def pretrain_words(
         dropout: Of the transformer.
         held_out_share: Of the texts.
         settings_for: The training's settings, for so many texts a pass.
+        tri_letters: How texts become tri-letters.
     """
     import torch
 
@@ -44,13 +61,13 @@ def pretrain_words(
     from pairstill.students.base_folder import save_tri_letter_base
     from pairstill.students.encoders.transformer import EncoderConfig
     from pairstill.students.encoders.tri_letter import TriLetterEncoder
-    from pairstill.tokens.tri_letter import TriLetterConfig, TriLetterTokenizer
+    from pairstill.tokens.tri_letter import TriLetterTokenizer
     from pairstill.training.base_card import base_card
     from pairstill.training.step_loop import fit_steps
     from pairstill.training.text_batches import held_out
     from pairstill.training.tri_letter_modelling import MaskedWordModel, MaskedWordModelling, WordTexts, frequent_words
 
-    tokenizer = TriLetterTokenizer.learn([texts], TriLetterConfig())
+    tokenizer = TriLetterTokenizer.learn([texts], tri_letters)
     guessed = frequent_words(tokenizer, texts, words)
     seed = settings_for(len(texts)).seed
     chosen = held_out(texts, held_out_share, seed)

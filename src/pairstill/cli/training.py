@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -158,7 +159,7 @@ def checked_loss(options: Mapping[str, Any]) -> Loss:
         refuse_flags(given, "no --layerwise is given")
     return make_loss(
         options["loss"], temperature=options["temperature"], hard_weight=options["hard_weight"],
-        settings=loss_settings(options["loss_set"] or []),
+        settings=settings_given("--loss-set", options["loss_set"] or [], "scheme=lambdarank or mu=5"),
     )  # fmt: skip
 
 
@@ -168,12 +169,18 @@ def refuse_stage1(options: Mapping[str, Any], reason: str) -> None:
 
 
 def training_data(
-    tuple_set: TupleSet, folders: Sequence[Path], splits: Sequence[str] | None, loss: Loss, hard_weight: float
+    tuple_set: TupleSet,
+    folders: Sequence[Path],
+    splits: Sequence[str] | None,
+    loss: Loss,
+    hard_weight: float,
+    outputs: int | None = None,
 ) -> tuple[TrainingData, TeacherScores | None]:
     """Rows to learn from: those with a teacher's score, or with a label where labels alone are learnt; and all scores.
 
     Rows of the splits that have neither are left out, and at least one row must remain; where the loss compares rows, at least
-    two of each split that share the first field's item with another.
+    two of each split that share the first field's item with another. Two logits of a binary classifier become one, their
+    difference, where the student is to give one (`outputs`; None: as many as the labels have).
     """
     import numpy as np
     import pyarrow.compute as pc
@@ -192,11 +199,13 @@ def training_data(
             )
         if tuples.labels is None:
             raise InputError("the tuple set has no labels, and no teacher scores are given", fix="Give --scores FOLDER")
-        labels = tuples.labels
-        labelled = TrainingData(tuples.take(positions(len(tuples), lambda piece: ~np.isnan(labels[piece]))))
-        return _comparable(tuple_set, labelled, wanted, loss), None
+        return _comparable(tuple_set, TrainingData(tuples).labelled(), wanted, loss), None
     scores = TeacherScores.load_joined(folders, tuple_set)
     loss.check_kind(scores.kind)
+    _warn_of_sigmoids(scores, loss)
+    if scores.outputs == 2 and (outputs or tuple_set.labels.outputs) == 1:
+        scores = scores.as_single()
+        print("the teacher gives two logits a row: their difference, logit_1 - logit_0, is learnt")
     logits = scores.for_rows(tuples.rows)
     known = positions(len(tuples), lambda piece: ~np.isnan(logits[piece]).any(axis=1))
     if not len(known):
@@ -205,14 +214,39 @@ def training_data(
         )
     if len(known) < len(tuples):
         tuples, logits = tuples.take(known), take(logits, known)
-    if (hard_weight > 0 or not loss.learns_teacher) and (tuples.labels is None or np.isnan(tuples.labels).all()):
+    if (hard_weight > 0 or loss.needs_labels) and (tuples.labels is None or np.isnan(tuples.labels).all()):
         said = f"--hard-weight is {hard_weight:g}" if hard_weight > 0 else f"the loss '{loss.name}' learns labels"
         raise InputError(
             f"{said} and no scored row of {', '.join(wanted)} has a label",
             fix=f"{'Leave it out, or name' if hard_weight > 0 else 'Name'} a labelled split with --split",
         )
     data = TrainingData(tuples, logits, scores.kind)
+    if loss.needs_labels:
+        scored, data = len(data.tuples), data.labelled()
+        if len(data.tuples) < scored:
+            print(
+                f"{scored - len(data.tuples):,} of {scored:,} scored rows have no label, which is what '{loss.name}' learns here: left out"
+            )
     return _comparable(tuple_set, data, wanted, loss), scores
+
+
+def _warn_of_sigmoids(scores: TeacherScores, loss: Loss) -> None:
+    """Say what a loss has against probabilities, where scores of a scale of their own look like them."""
+    from pairstill.scratch import pieces
+    from pairstill.teachers.import_scores import ENOUGH_TO_TELL
+
+    logits = scores.logits
+    if scores.kind != "other" or len(scores) < ENOUGH_TO_TELL:
+        return
+    if not all(((logits[piece] >= 0) & (logits[piece] <= 1)).all() for piece in pieces(len(scores))):
+        return
+    try:
+        loss.check_kind("probability")
+    except InputError as error:
+        print(
+            f"note: all {len(scores):,} scores, which were imported as 'other', lie between 0 and 1. If they are probabilities: {error}",
+            file=sys.stderr,
+        )
 
 
 def _comparable(tuple_set: TupleSet, data: TrainingData, splits: Sequence[str], loss: Loss) -> TrainingData:
@@ -236,8 +270,8 @@ def _comparable(tuple_set: TupleSet, data: TrainingData, splits: Sequence[str], 
     return kept
 
 
-def loss_settings(settings: Sequence[str]) -> dict[str, Any]:
-    """Settings of a loss from `--loss-set key=value`."""
+def settings_given(flag: str, settings: Sequence[str], such: str) -> dict[str, Any]:
+    """Settings from a flag that is given as `key=value`, several times; `such` shows two."""
     import yaml
 
     values: dict[str, Any] = {}
@@ -248,7 +282,7 @@ def loss_settings(settings: Sequence[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             value = None
         if not equals or not isinstance(value, int | float | str):
-            raise InputError(f"--loss-set is given '{one}'", expected="key=value, such as scheme=lambdarank or mu=5")
+            raise InputError(f"{flag} is given '{one}'", expected=f"key=value, such as {such}")
         values[key.strip()] = value
     return values
 

@@ -33,8 +33,7 @@ def system_of_scores(
     """
     outputs = tuple_set.labels.outputs
     if scores.outputs == 2 and outputs == 1:
-        single = scores.single()
-        scores = type(scores)(scores.manifest, scores.rows, single[:, None])
+        scores = scores.as_single()
     elif scores.outputs != outputs:
         raise InputError(
             f"the scores of '{name}' have {scores.outputs} outputs", file=origin,

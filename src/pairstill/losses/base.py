@@ -67,6 +67,11 @@ class Loss(ABC):
         """Whether it cannot learn from labels alone."""
         return self.learns_teacher
 
+    @property
+    def needs_labels(self) -> bool:
+        """Whether a tuple without a label teaches it nothing."""
+        return self.learns_labels and not self.learns_teacher
+
     def __call__(self, logits: Tensor, targets: Targets, whole: Targets | None = None) -> Tensor:
         """The loss, a scalar.
 

@@ -30,7 +30,8 @@ def positives(targets: Targets) -> Tensor:
     """`(cells,)` bool, the relevant tuples of each query.
 
     Those labelled above one half. A query none of whose tuples has a label takes the teacher's best tuple; a query whose
-    labels are all one half or less has none.
+    labels are all one half or less has none. Trainings decide it over all rows of a query before they make batches of them
+    (`pairstill.training.in_batch_labels`).
     """
     own = own_cells(targets)
     positive = own & known_positive(targets)

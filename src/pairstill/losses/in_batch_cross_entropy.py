@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -40,8 +41,8 @@ class InBatchCrossEntropy(Loss):
     learns_lonely_rows: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not self.scale > 0:
-            raise InputError(f"the scale is {self.scale}", expected="a number above 0")
+        if not 0 < self.scale < math.inf:
+            raise InputError(f"the scale is {self.scale}", expected="a finite number above 0")
 
     @property
     def learns_labels(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -40,8 +41,8 @@ class InBatchMarginMSE(Loss):
     refused: ClassVar[Mapping[ScoreKind, Refusal]] = {"probability": PROBABILITY_MARGIN}
 
     def __post_init__(self) -> None:
-        if not self.weight >= 0:
-            raise InputError(f"the weight of the in-batch term is {self.weight}", expected="0 or more")
+        if not 0 <= self.weight < math.inf:
+            raise InputError(f"the weight of the in-batch term is {self.weight}", expected="0 or more, and finite")
 
     def __call__(self, logits: Tensor, targets: Targets, whole: Targets | None = None) -> Tensor:
         """Two means, each divided by its own count; see `Loss.__call__`."""

@@ -70,8 +70,10 @@ class LambdaLoss(OrderedLoss):
         super().__post_init__()
         if self.scheme not in ("ndcg-loss2", "lambdarank", "ndcg-loss2++"):
             raise InputError(f"the scheme is '{self.scheme}'", expected="ndcg-loss2, lambdarank or ndcg-loss2++")
-        if not self.sigma > 0 or not self.mu >= 0:
-            raise InputError(f"sigma is {self.sigma} and mu {self.mu}", expected="sigma above 0, mu 0 or more")
+        if not 0 < self.sigma < math.inf or not 0 <= self.mu < math.inf:
+            raise InputError(
+                f"sigma is {self.sigma} and mu {self.mu}", expected="sigma above 0, mu 0 or more, both finite"
+            )
 
     def total(self, logits: Tensor, targets: Targets) -> Tensor:
         """Weighted sum over lists."""

@@ -37,6 +37,11 @@ class WeightedRankNet(RankNet):
         """Its margins, whoever gives the order."""
         return True
 
+    @property
+    def needs_labels(self) -> bool:
+        """Where they give the order."""
+        return self.learns_labels
+
     def total(self, logits: Tensor, targets: Targets) -> Tensor:
         """Weighted sum over the ordered pairs."""
         better, worse, weights = self.pairs(targets)

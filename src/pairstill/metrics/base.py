@@ -97,13 +97,15 @@ class Predictions:
         relevance: Relevance | None = None,
         documents: np.ndarray | None = None,
     ) -> Predictions:
-        """Check shapes, widen to float64 and number the groups from 0.
+        """Check shapes, widen to float64 and number the groups from 0; of two logits for labels of one number, their difference.
 
         Raises:
             ValueError: Lengths differ, a logit is not finite, or a label is NaN.
         """
         wide = np.asarray(logits, dtype=np.float64)
         wide = wide[:, None] if wide.ndim == 1 else wide
+        if kind != "classes" and wide.ndim == 2 and wide.shape[1] == 2:
+            wide = wide[:, 1:] - wide[:, :1]
         truth = np.asarray(labels, dtype=np.float64)
         if wide.ndim != 2 or not len(wide) == len(truth) == len(groups):
             raise ValueError(f"shapes differ: logits {wide.shape}, labels {truth.shape}, groups {np.shape(groups)}")

@@ -61,12 +61,25 @@ def architecture(name: str) -> type[Any]:
 
 def parse_config(name: str, values: dict[str, Any]) -> Any:
     """A student's configuration from plain values; raises `InputError` that names the wrong field."""
+    return parse_settings(architecture(name).config_type, values, name)
+
+
+def parse_settings(kind: type, values: dict[str, Any], name: str) -> Any:
+    """A frozen dataclass of settings from plain values, checked as those of a student are.
+
+    Args:
+        kind: The dataclass.
+        values: By its fields' names.
+        name: Of what has these settings, for messages.
+
+    Raises:
+        InputError: A setting is unknown, of another type or out of range.
+    """
     from pydantic import TypeAdapter, ValidationError
 
-    kind = architecture(name).config_type
     _refuse_unknown(kind, values, name)
     try:
-        config = TypeAdapter(kind).validate_python(values)
+        config: Any = TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])

@@ -141,6 +141,19 @@ class TeacherScores:
             f"the teacher gives {self.outputs} scores a tuple", expected="one, or the two logits of a binary classifier"
         )
 
+    def as_single(self) -> TeacherScores:
+        """The same scores with one number a tuple, see `single`; themselves where they have one.
+
+        Raises:
+            InputError: There are more than two outputs.
+        """
+        if self.outputs == 1:
+            return self
+        logits = scratch_array((len(self), 1), np.float32)
+        for piece in pieces(len(self)):
+            logits[piece, 0] = replace(self, rows=self.rows[piece], logits=self.logits[piece]).single()
+        return replace(self, manifest=replace(self.manifest, outputs=1, classes=()), logits=logits)
+
     def for_rows(self, rows: np.ndarray) -> np.ndarray:
         """Scores of these row numbers of the tuple set: `(len(rows), outputs)` float32, NaN where a row has none."""
         out = scratch_array((len(rows), self.outputs), np.float32)

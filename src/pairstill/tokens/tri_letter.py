@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 FILE = "tri-letters.json"
 FORMAT, FORMAT_VERSION = "pairstill/tri-letters", 1
 ENOUGH_TEXTS = 100
+"""Of fewer, when they are tokenised, a loss of all words says nothing about a corpus."""
+UNICODE = "For other alphabets set unicode=true (distill: --set encoder.tri_letter.unicode=true, pretrain: --tri-letter-set unicode=true)"
 TEXTS_AT_ONCE = 8192
 _DELETED = re.compile(r"[^a-z0-9 ]+")
 
@@ -96,7 +98,7 @@ class TriLetterTokenizer:
             config: Size and rules.
 
         Raises:
-            InputError: No tri-letter is frequent enough.
+            InputError: No text has a word, or no tri-letter is frequent enough.
         """
         tokenizer = cls((), config.letters, config.unicode)
         words: Counter[str] = Counter()
@@ -107,6 +109,13 @@ class TriLetterTokenizer:
                 words.update(found)
                 texts += 1
                 empty += found == [""] and not text.isspace() and bool(text)
+        kept = "letters and digits" if config.unicode else "a to z and 0 to 9"
+        if texts and not any(words):
+            raise InputError(
+                f"none of {texts:,} texts has a word after everything but {kept} was deleted",
+                expected="texts to learn tri-letters from",
+                fix=None if config.unicode else UNICODE,
+            )
         tokenizer._warn(empty, texts)
         counts: Counter[str] = Counter()
         for word, times in words.items():
@@ -119,7 +128,7 @@ class TriLetterTokenizer:
             raise InputError(
                 f"no tri-letter occurs {config.minimum_count} times in {texts:,} texts",
                 expected="enough texts to learn a vocabulary from",
-                fix="Lower minimum_count, give more texts, or set unicode=true for texts in other alphabets",
+                fix=f"Lower minimum_count, or give more texts. {UNICODE}",
             )
         return cls(tuple(frequent[: config.vocabulary_size]), config.letters, config.unicode)
 
@@ -185,7 +194,8 @@ class TriLetterTokenizer:
                 places.append([rows.setdefault(word, len(rows) + 1) for word in found[:max_words]])
             parts.append(RaggedTokens.from_lists(places))
         whole = RaggedTokens.concatenate(parts)
-        self._warn(empty, len(texts))
+        if len(texts) >= ENOUGH_TEXTS:
+            self._warn(empty, len(texts))
         known = self._ids
         lists = [[known.get(one, 0) for one in self.tri_letters(word)] for word in rows]
         table = np.zeros((len(lists) + 1, max(map(len, lists), default=1)), dtype=np.int32)
@@ -194,12 +204,12 @@ class TriLetterTokenizer:
         return RaggedWords(whole.ids, whole.offsets, table)
 
     def _warn(self, empty: int, texts: int) -> None:
-        """Say once that texts lose everything; a handful of texts says nothing about a corpus."""
-        if self._warned or texts < ENOUGH_TEXTS or empty * 100 <= texts:
+        """Say once that more than one text in a hundred loses everything."""
+        if self._warned or empty * 100 <= texts:
             return
         self._warned = True
         logger.warning(
             "%d of %d texts (%.1f%%) have no word left after everything but %s was deleted%s",
             empty, texts, 100 * empty / texts, "letters and digits" if self.unicode else "a to z and 0 to 9",
-            "" if self.unicode else "; set encoder.tri_letter.unicode=true for texts in other alphabets",
+            "" if self.unicode else f". {UNICODE}",
         )  # fmt: skip

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from pairstill.errors import InputError
-from pairstill.losses import Loss, ScoreKind, Targets
+from pairstill.losses import InBatchCrossEntropy, Loss, ScoreKind, Targets
 from pairstill.scratch import pieces, positions, scratch_array, take
 from pairstill.tokens.texts import TEXTS_AT_ONCE
+from pairstill.training.in_batch_labels import in_batch_labels
 from pairstill.tuples import Tuples, TupleSet
 
 
@@ -66,14 +67,26 @@ class TrainingData:
         )
 
     def for_loss(self, loss: Loss) -> TrainingData:
-        """The rows that a loss can learn from: all, or those that are compared with another row (see `Tuples.compared`).
+        """The rows that a loss can learn from.
+
+        Labelled ones where labels are all that it learns; where it compares rows, those with another one to compare with (see
+        `Tuples.compared`).
 
         Raises:
-            InputError: The loss does not take scores of this kind, or compares rows and no two share an item, or has nothing
-                that is relevant or irrelevant in any batch.
+            InputError: The loss does not take scores of this kind, or learns labels and there are none, or compares rows and no
+                two share an item, or has nothing that is relevant or irrelevant in any batch.
         """
         if self.teacher_logits is not None:
             loss.check_kind(self.score_kind)
+        if loss.needs_labels:
+            labelled = self.labelled()
+            if not len(labelled.tuples):
+                raise InputError(
+                    f"the loss '{loss.name}' learns labels and no row has one",
+                    fix="Label rows, or choose a loss that learns the teacher's scores",
+                )
+            if len(labelled.tuples) < len(self.tuples):
+                return labelled.for_loss(loss)
         if loss.unit == "tuples":
             return self
         first = self.tuples.compared
@@ -83,8 +96,12 @@ class TrainingData:
                 fix="Use cross-entropy, mse-logit or mse-probability",
             )
         if loss.learns_lonely_rows:
-            _check_contrasts(self, loss)
-            return self
+            data = self
+            if self.teacher_logits is not None and isinstance(loss, InBatchCrossEntropy):
+                labels = in_batch_labels(first, self.teacher_logits[:, 0], self.tuples.labels, self.score_kind)
+                data = replace(self, tuples=replace(self.tuples, labels=labels))
+            _check_contrasts(data, loss)
+            return data
         highest = max(int(first[piece].max()) for piece in pieces(len(first))) if len(first) else -1
         counts = scratch_array((highest + 1,), np.int64)
         counts[:] = 0
@@ -99,10 +116,20 @@ class TrainingData:
             )
         if loss.unit == "in-batch" and loss.name == "in-batch-margin-mse":
             _check_crossings(self.tuples.index)
-        if len(kept) == len(first):
-            return self
-        logits = None if self.teacher_logits is None else take(self.teacher_logits, kept)
-        return replace(self, tuples=self.tuples.take(kept), teacher_logits=logits)
+        return self if len(kept) == len(first) else self.take(kept)
+
+    def labelled(self) -> TrainingData:
+        """The rows that have a label."""
+        labels = self.tuples.labels
+        if labels is None:
+            return self.take(np.empty(0, np.int64))
+        kept = positions(len(labels), lambda piece: ~np.isnan(labels[piece]))
+        return self if len(kept) == len(labels) else self.take(kept)
+
+    def take(self, positions: np.ndarray) -> TrainingData:
+        """The rows at `positions`."""
+        logits = None if self.teacher_logits is None else take(self.teacher_logits, positions)
+        return replace(self, tuples=self.tuples.take(positions), teacher_logits=logits)
 
 
 @dataclass(frozen=True)
@@ -156,12 +183,17 @@ def _check_contrasts(data: TrainingData, loss: Loss) -> None:
             f"the loss '{loss.name}' learns against the other passages of a batch, and all rows have the same one",
             expected="two distinct passages or more",
         )
-    if data.teacher_logits is None and (
-        labels is None or not any((labels[piece] > 0.5).any() for piece in pieces(len(index)))
-    ):
+    decided = data.teacher_logits is None or isinstance(loss, InBatchCrossEntropy)
+    if decided and (labels is None or not any((labels[piece] > 0.5).any() for piece in pieces(len(index)))):
+        if data.teacher_logits is None:
+            raise InputError(
+                f"the loss '{loss.name}' has nothing to learn: no row is labelled relevant, above one half",
+                fix="Give --scores, whose best rows are taken where labels lack, or label the pairs",
+            )
         raise InputError(
-            f"the loss '{loss.name}' has nothing to learn: no row is labelled relevant, above one half",
-            fix="Give --scores, whose best rows are taken where labels lack, or label the pairs",
+            f"the loss '{loss.name}' has nothing to learn: no row is labelled relevant, and of those without a label the teacher "
+            "calls all irrelevant, each the only one of its query",
+            fix="Score rows of which some are relevant, or label them",
         )
 
 

@@ -161,7 +161,7 @@ def distil(
     """
     student.check_fields(tuple_set)
     data = data.for_loss(loss)
-    _check_plan(student, data, loss, plan, tuple_set.labels.outputs)
+    _check_plan(student, data, loss, plan, tuple_set)
     data = replace(data, tuple_set=tuple_set.fingerprint)
     folder.mkdir(parents=True, exist_ok=True)
     first: FitResult | None = None
@@ -194,12 +194,19 @@ def distil(
     return result
 
 
-def _check_plan(student: Student, data: TrainingData, loss: Loss, plan: DistillationPlan, label_outputs: int) -> None:
+def _check_plan(student: Student, data: TrainingData, loss: Loss, plan: DistillationPlan, tuple_set: TupleSet) -> None:
     if plan.stage2 is None and (plan.stage1 is None or not student.encoder_modules()):
         raise InputError(
             f"no stage would train this {student.name}",
             expected="stage 2; a student whose encoder reads the whole tuple, or starts from nothing, has no stage 1",
         )
+    if plan.stage2 is None:
+        frozen = {id(one) for part in student.encoder_modules() for one in part.parameters()}
+        if any(id(one) in frozen for one in student.new_parameters()):
+            raise InputError(
+                "stage 1 freezes the encoders, and with them the weights of the weighted average, which would stay a plain mean",
+                fix="Train stage 2 too, or set pooling=mean",
+            )
     loss.check_outputs(student.outputs)
     if loss.unit == "in-batch" and isinstance(student, CrossEncoder):
         raise InputError(
@@ -210,8 +217,11 @@ def _check_plan(student: Student, data: TrainingData, loss: Loss, plan: Distilla
     learnt = {}
     if data.teacher_logits is not None and loss.learns_teacher:
         learnt["teacher gives"] = data.teacher_logits.shape[1]
-    if data.teacher_logits is None or (loss.learns_labels and data.tuples.labels is not None):
-        learnt["labels have"] = label_outputs
+    labels = tuple_set.labels
+    # Labels that are not learnt still measure the student, by one number or by the difference of two.
+    measured = labels.kind == "classes" or (labels.kind != "none" and student.outputs > 2)
+    if data.teacher_logits is None or measured or (loss.learns_labels and data.tuples.labels is not None):
+        learnt["labels have"] = labels.outputs
     for source, outputs in learnt.items():
         if outputs != student.outputs:
             gives = f"{student.outputs} output{'s' if student.outputs != 1 else ''}"
@@ -299,7 +309,8 @@ def initialise_similarity(
     """Fit scale and bias of the cosine (the skip's, or the cosine head's) to a sample, by a few Newton-like steps.
 
     A learning rate that suits a network moves two numbers far too slowly, and a wrong scale makes the head learn to undo it.
-    A similarity whose encoders know nothing yet may fit better upside down; it keeps its start, so that near stays relevant.
+    A similarity whose encoders know nothing yet may fit better upside down; it keeps its start, so that near stays relevant. So does
+    one whose loss falls without end.
     """
     parts = student.scoring_head()
     terms: list[torch.nn.Module] = [one for one in parts or () if isinstance(one, SimilaritySkip | CosineHead)]
@@ -334,8 +345,14 @@ def initialise_similarity(
         return value
 
     start = [one.detach().clone() for one in parameters]
-    optimizer.step(closure)  # type: ignore[no-untyped-call]
-    if isinstance(terms[0], CosineHead | Calibration) and not float(terms[0].scale.detach()) > 0:
+    try:
+        optimizer.step(closure)  # type: ignore[no-untyped-call]
+        lowest = float(closure().detach())
+    except RuntimeError:
+        # Where labels order pairs against the teacher's margins, weighted RankNet has no minimum, and steps leave the range of floats.
+        lowest = float("-inf")
+    upside_down = isinstance(terms[0], CosineHead | Calibration) and not float(terms[0].scale.detach()) > 0
+    if upside_down or not lowest > -1e-6:
         with torch.no_grad():
             torch._foreach_copy_(parameters, start)
     student.zero_grad(set_to_none=True)

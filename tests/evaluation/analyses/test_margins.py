@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -50,6 +52,16 @@ def test_many_pairs_are_drawn_and_the_draw_is_seeded():
     assert part.mean == pytest.approx(whole.mean, abs=0.1)
     assert part == margins_of("t", logits + 2 * labels, labels, groups, most=5000)
     assert part != margins_of("t", logits + 2 * labels, labels, groups, most=5000, seed=1)
+
+
+def test_many_pairs_are_drawn_without_listing_them_all():
+    labels = np.repeat([0.0, 1.0], 20_000)
+    tracemalloc.start()
+    found = margins_of("t", labels, labels, np.zeros(40_000, dtype=int), most=1000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (found.pairs, found.measured, found.mean) == (400_000_000, 1000, 1.0)
+    assert peak < 50_000_000
 
 
 def test_a_teacher_that_says_one_thing_has_one_bin_from_zero():

@@ -73,9 +73,7 @@ def margins_of(
     pairs = int(ends[-1]) if len(ends) else 0
     if not pairs:
         raise InputError(NO_PAIRS, expected="labels that differ within a group")
-    drawn = np.arange(pairs)
-    if pairs > most:
-        drawn = np.sort(np.random.default_rng(seed).integers(0, pairs, most))
+    drawn = np.arange(pairs) if pairs <= most else np.sort(np.random.default_rng(seed).integers(0, pairs, most))
     better = np.searchsorted(ends, drawn, side="right")
     found = logits[better] - logits[starts[better] + drawn - (ends - worse)[better]]
     edges = _edges(float(found.min()), float(found.max()))

@@ -110,16 +110,18 @@ class _NoEmbeddings(nn.Module):
         return inputs_embeds
 
 
+def tri_letter_shape(name: str) -> Shape:
+    """See `Shape.parse`; also `twinbert`, the released one, whose feed-forward part is as wide as the rest."""
+    return Shape.parse("6x512x8x512" if name == PUBLISHED_SHAPE else name)
+
+
 def _random_layers(config: EncoderConfig, sizes: dict[str, int]) -> nn.Module:
     """A BERT of a named shape with random weights."""
     from transformers import AutoModel, BertConfig
 
-    # TwinBERT's released configuration: its feed-forward part is as wide as the rest.
-    released = config.shape == PUBLISHED_SHAPE
-    size = Shape(6, 512, 8) if released else Shape.parse(str(config.shape))
-    wide = size.hidden if released else size.intermediate
+    size = tri_letter_shape(str(config.shape))
     built = BertConfig(
         **sizes, hidden_size=size.hidden, num_hidden_layers=size.cut(config.layers).layers, num_attention_heads=size.heads,
-        intermediate_size=wide, pad_token_id=0, hidden_dropout_prob=config.dropout, attention_probs_dropout_prob=config.dropout,
+        intermediate_size=size.intermediate, pad_token_id=0, hidden_dropout_prob=config.dropout, attention_probs_dropout_prob=config.dropout,
     )  # fmt: skip
     return as_encoder(AutoModel.from_config(built, attn_implementation=attention.register()))
