@@ -27,6 +27,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "cross-encoder of three": ("cross-encoder", {"encoder": {"max_lengths": [24]}, "field_count": 3}),
     "cross-encoder for classes": ("cross-encoder", {"encoder": {"max_lengths": [20]}, "outputs": 3}),
     "cross-encoder of a small shape": ("cross-encoder", {"encoder": {"max_lengths": [20], "shape": "tiny"}}),
+    "cross-encoder, one linear layer": ("cross-encoder", {"encoder": {"max_lengths": [20]}, "classifier": "linear", "outputs": 2}),
     "de-cos": ("de-cos", {}),
     "de-cos on CLS": ("de-cos", {"pooling": "cls"}),
     "de-ffnn": ("de-ffnn", {}),

@@ -216,6 +216,7 @@ def test_students_that_the_library_has_no_architecture_for(base: Path, tmp_path:
         ("de-ffnn", {}, "no architecture like a de-ffnn"),
         ("dipair-tsf", {"keep": [2]}, "no architecture like a dipair-tsf"),
         ("cross-encoder", {"field_count": 3}, "the cross-encoder joins 3 texts"),
+        ("cross-encoder", {"classifier": "linear", "outputs": 1}, "one linear layer on the first token's vector"),
         ("twinbert-cos", {"pooling": "weighted"}, "trained with pooling=weighted"),
         ("twinbert-cos", {"downscale": 8, "eight_bit": "others"}, "trained with eight_bit=others"),
     ):

@@ -10,9 +10,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers import CrossEncoder as Reference
+from transformers import AutoModel, AutoTokenizer
 
+from pairstill.students import load_student, make_student
 from pairstill.students.cross_encoder import CrossEncoder
 from pairstill.students.heads.pair_template import PairTemplate
+from pairstill.students.persistence import parse_config
 from tiny import FAMILIES, WORDS, tiny_base, tiny_tokenizer
 
 
@@ -36,6 +39,24 @@ def test_logits_of_sentence_transformers(family: str, outputs: int, tmp_path: Pa
         assert [one["corpus_id"] for one in ours.rank("w1 w2", [two for _, two in pairs])] == [
             one["corpus_id"] for one in theirs.rank("w1 w2", [two for _, two in pairs])
         ]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_linear_layer_on_the_first_token(family: str, tmp_path: Path) -> None:
+    base = str(tiny_base(tmp_path / "base", family))
+    config = parse_config("cross-encoder", {"encoder": {"base": base, "max_lengths": [16]}, "classifier": "linear", "outputs": 3})  # fmt: skip
+    student = make_student("cross-encoder", config).eval()
+    assert isinstance(student, CrossEncoder)
+    torch.nn.init.normal_(student.model.classifier.bias)
+    student.save_pretrained(tmp_path / "student")
+    tokenizer, encoder = AutoTokenizer.from_pretrained(base), AutoModel.from_pretrained(base).eval()
+    pairs = [("w1 w2", "w3"), ("w4", "w5 w6 w7 w8"), ("w2 w3 w4", "w40 w41 w42 w43 w44 w45 w46 w47 w48 w49 w50 w51")]
+    for pair, logits in zip(pairs, load_student(tmp_path / "student").score_texts(pairs), strict=True):
+        read = tokenizer(*pair, truncation="longest_first", max_length=16, return_tensors="pt")
+        with torch.no_grad():
+            first = encoder(**read).last_hidden_state[0, 0]
+        layer = student.model.classifier
+        np.testing.assert_allclose(logits, (layer.weight @ first + layer.bias).detach().numpy(), atol=1e-5)
 
 
 TOKENIZER = tiny_tokenizer()

@@ -94,6 +94,12 @@ def _cross_encoder(student: CrossEncoder, folder: Path) -> ExportedScore:
         raise InputError(
             f"the cross-encoder joins {student.field_count} texts", expected="two, as sentence-transformers does"
         )
+    if student.config.classifier == "linear":
+        raise InputError(
+            "the cross-encoder has one linear layer on the first token's vector, and sentence-transformers builds the classifier of "
+            "the base's family around a folder's weights",
+            fix="Train one with classifier=base, or export this one with --format onnx",
+        )
     _save_transformer(student.model, student.tokenizer, folder, {"max_seq_length": student.max_length})
     _describe(folder, "CrossEncoder", {"activation_fn": SIGMOID if student.outputs == 1 else IDENTITY})
     return ExportedScore("CrossEncoder", "logit")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from pairstill.students.encoders.packing import Packing
 from pairstill.students.encoders.pretrained import (
     attention_mask,
     check_max_lengths,
+    encoder_from_config,
+    load_encoder,
     load_tokenizer,
     position_limit,
     quiet_loading,
@@ -30,6 +32,7 @@ from pairstill.students.encoders.pretrained import (
 )
 from pairstill.students.encoders.token_table import keep_token_table
 from pairstill.students.encoders.transformer import transformer_multiply_adds
+from pairstill.students.heads.first_token import FirstTokenClassifier
 from pairstill.students.heads.pair_template import PairTemplate
 from pairstill.students.inference import map_blocks
 from pairstill.tokens.ragged import RaggedTokens, bucket_budget, length_batches
@@ -62,11 +65,14 @@ class CrossEncoderConfig:
         encoder: Where the transformer starts from.
         field_count: Texts of a tuple.
         outputs: Logits of a tuple.
+        classifier: `base`: the one that `transformers` gives the base's family, whose weights are kept where the base has them.
+            `linear`: one layer on the first token's vector, Margin-MSE's for DistilBERT and ELECTRA.
     """
 
     encoder: CrossEncoderSource = field(default_factory=CrossEncoderSource)
     field_count: int = 2
     outputs: int = 1
+    classifier: Literal["base", "linear"] = "base"
 
 
 class CrossEncoder(Student):
@@ -171,6 +177,8 @@ class CrossEncoder(Student):
         if packs(transformer):
             packing = Packing.of(lengths, ids.shape[1], lengths)
             hidden = packing.spread(run_packed(transformer, packing, ids, types))
+            if isinstance(self.model, FirstTokenClassifier):
+                return self.model.classify(hidden).float()
             pooled = self.model.dropout(transformer.pooler(hidden)).float()
             return cast(Tensor, self.model.classifier(pooled)).float()
         extra = {} if types is None else {"token_type_ids": types}
@@ -266,6 +274,13 @@ def _load_classifier(config: CrossEncoderConfig, saved: dict[str, Any] | None) -
     from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig
 
     source = config.encoder
+    if config.classifier == "linear":
+        encoder = (
+            load_encoder(source.base, source.layers, source.dropout, source.shape)
+            if saved is None
+            else encoder_from_config(saved)
+        )
+        return FirstTokenClassifier(encoder, config.outputs)
     if saved is not None:
         saved = dict(saved)
         built = AutoConfig.for_model(saved.pop("model_type"), **saved)

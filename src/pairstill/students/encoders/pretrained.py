@@ -134,14 +134,16 @@ def check_max_lengths(config: Any, max_lengths: Sequence[int], least: int) -> No
             )  # fmt: skip
 
 
-def load_encoder(base: str, layers: int | None = None, dropout: float = 0.0, shape: str | None = None) -> nn.Module:
+def load_encoder(
+    base: str, layers: int | None = None, dropout: float | None = 0.0, shape: str | None = None
+) -> nn.Module:
     """The encoder of a base in float32, without its pooler.
 
     Args:
         base: See `resolve_base`.
         layers: Keep the first so many layers (the paper's K); None keeps all.
         dropout: For every dropout of the encoder. Soft labels regularise by themselves, and random numbers cost a third
-            of a training step on a CPU, so the default is none.
+            of a training step on a CPU, so the default is none. None keeps what the checkpoint says.
         shape: See `Shape.parse`: random weights of that shape with the vocabulary of the base; None loads the weights.
     """
     from transformers import AutoConfig, AutoModel, BertConfig
