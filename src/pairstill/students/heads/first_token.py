@@ -30,7 +30,7 @@ class FirstTokenClassifier(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     @property
-    def base_model(self) -> nn.Module:
+    def base_model(self) -> Any:
         """Named as in `transformers`."""
         return self.encoder
 
