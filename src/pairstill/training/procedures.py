@@ -348,8 +348,10 @@ def initialise_similarity(
     try:
         optimizer.step(closure)  # type: ignore[no-untyped-call]
         lowest = float(closure().detach())
-    except RuntimeError:
+    except RuntimeError as error:
         # Where labels order pairs against the teacher's margins, weighted RankNet has no minimum, and steps leave the range of floats.
+        if "overflow" not in str(error):
+            raise
         lowest = float("-inf")
     upside_down = isinstance(terms[0], CosineHead | Calibration) and not float(terms[0].scale.detach()) > 0
     if upside_down or not lowest > -1e-6:
