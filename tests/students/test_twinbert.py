@@ -254,7 +254,7 @@ def test_fingerprints_tell_what_an_encoding_depends_on() -> None:
         ({"eight_bit": "all"}, CORPUS, "Set downscale"),
         ({"encoder": {"shape": "twinbert"}}, CORPUS, "tokens=tri-letter"),
         ({"encoder": {"tokens": "tri-letter"}}, None, "no texts to learn tri-letters from"),
-        ({"encoder": {"tokens": "tri-letter"}}, [["", ""]] * 2, None),
+        ({"encoder": {"tokens": "tri-letter"}}, [["", ""]] * 2, "none of 4 texts has a word"),
         ({"encoder": {"tokens": "tri-letter"}}, [["ab"], []], "no tri-letter occurs 2 times in 1 texts"),
         (
             {"encoder": {"tokens": "tri-letter", "tri_letter": {"letters": 0}}},
@@ -265,11 +265,8 @@ def test_fingerprints_tell_what_an_encoding_depends_on() -> None:
         ({"outputs": 3}, CORPUS, "compares two vectors and gives one number"),
     ],
 )
-def test_wrong_settings(base: Path, values: dict[str, Any], corpus: Any, message: str | None) -> None:
+def test_wrong_settings(base: Path, values: dict[str, Any], corpus: Any, message: str) -> None:
     values = {**values, "encoder": {"base": str(base), **values.get("encoder", {})}}
-    if message is None:
-        assert make("twinbert-cos", corpus, **values).tokenizer.vocabulary == ("###",)
-        return
     with pytest.raises(InputError, match=message):
         make("twinbert-cos", corpus, **values)
 

@@ -156,6 +156,7 @@ def distill(
         checked_loss,
         open_accelerator,
         progress_steps,
+        refuse_frozen_start,
         refuse_stage1,
         said,
         student_settings,
@@ -207,6 +208,8 @@ def distill(
     model = make_student(student, parsed, corpus_of(tuple_set, data.tuples))
     if not model.encoder_modules():
         refuse_stage1(options, f"a {student} has no encoder of its own to freeze, so there is no stage 1")
+    if stages == "first":
+        refuse_frozen_start(model)
     check_steps(
         out,
         [

@@ -14,6 +14,7 @@ from pairstill.errors import ArtefactError, InputError, MissingExtraError
 
 if TYPE_CHECKING:
     from pairstill.losses import Loss
+    from pairstill.students import Student
     from pairstill.teachers.scores import TeacherScores
     from pairstill.training.data import TrainingData
     from pairstill.training.validation import Validation
@@ -161,6 +162,16 @@ def checked_loss(options: Mapping[str, Any]) -> Loss:
         options["loss"], temperature=options["temperature"], hard_weight=options["hard_weight"],
         settings=settings_given("--loss-set", options["loss_set"] or [], "scheme=lambdarank or mu=5"),
     )  # fmt: skip
+
+
+def refuse_frozen_start(student: Student) -> None:
+    """Refuse stage 1 alone where it would leave new parameters of the frozen encoders at their start."""
+    frozen = {id(one) for part in student.encoder_modules() for one in part.parameters()}
+    if any(id(one) in frozen for one in student.new_parameters()):
+        raise InputError(
+            "stage 1 freezes the encoders, and with them the weights of the weighted average, which would stay a plain mean",
+            fix="Train stage 2 too, or set pooling=mean",
+        )
 
 
 def refuse_stage1(options: Mapping[str, Any], reason: str) -> None:

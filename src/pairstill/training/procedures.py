@@ -200,13 +200,6 @@ def _check_plan(student: Student, data: TrainingData, loss: Loss, plan: Distilla
             f"no stage would train this {student.name}",
             expected="stage 2; a student whose encoder reads the whole tuple, or starts from nothing, has no stage 1",
         )
-    if plan.stage2 is None:
-        frozen = {id(one) for part in student.encoder_modules() for one in part.parameters()}
-        if any(id(one) in frozen for one in student.new_parameters()):
-            raise InputError(
-                "stage 1 freezes the encoders, and with them the weights of the weighted average, which would stay a plain mean",
-                fix="Train stage 2 too, or set pooling=mean",
-            )
     loss.check_outputs(student.outputs)
     if loss.unit == "in-batch" and isinstance(student, CrossEncoder):
         raise InputError(
