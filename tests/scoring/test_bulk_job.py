@@ -361,7 +361,7 @@ def test_stores_that_do_not_belong_are_refused(sample: Sample, base: Path, tmp_p
     swapped = {"item": sample.stores["item"], "query": sample.stores["query"]}
     with pytest.raises(ArtefactError, match=r"made for this student's field 2.*in the order"):
         plan_bulk(replace(sample.job(tmp_path / "job"), stores=swapped))
-    with pytest.raises(InputError, match=r"1 stores are given \(query\). Expected: 2"):
+    with pytest.raises(InputError, match=r"1 store is given \(query\). Expected: 2"):
         plan_bulk(replace(sample.job(tmp_path / "job"), stores={"query": sample.stores["query"]}))
     other = make_sample(base, tmp_path / "other", "cross-encoder", (3, 3))
     with pytest.raises(ArtefactError, match="made by another student"):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pairstill.cli.flags import refuse_flags
 from pairstill.cli.progress import progress_bar
 from pairstill.errors import ArtefactError, InputError, MissingExtraError
+from pairstill.files import read_yaml
 
 if TYPE_CHECKING:
     from pairstill.losses import Loss
@@ -334,12 +335,7 @@ def student_settings(config: Path | None, settings: Sequence[str]) -> dict[str, 
 
     values: dict[str, Any] = {}
     if config is not None:
-        try:
-            loaded = yaml.safe_load(config.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"the file cannot be read: {error}", file=config) from None
-        except yaml.YAMLError as error:
-            raise InputError(f"the file is not YAML: {error}", file=config) from None
+        loaded = read_yaml(config, "file of settings")
         if not isinstance(loaded, dict):
             raise InputError("the file does not hold settings", file=config, expected="lines such as `projection: 128`")
         values = loaded

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pairstill.errors import InputError, did_you_mean
+from pairstill.files import read_yaml
 
 Scalar = str | int | float | bool | None
 Option = Scalar | list[Scalar] | dict[str, Any]
@@ -103,16 +104,8 @@ class Recipe:
         Raises:
             InputError: It cannot be read, a key is unknown, or something is not of the form that docs/guides/recipes.md shows.
         """
-        import yaml
-
         path = Path(path)
-        try:
-            body = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"the recipe cannot be read: {error}", file=path) from None
-        except yaml.YAMLError as error:
-            raise InputError(f"the recipe is not YAML: {error}", file=path) from None
-        return cls.from_dict(body, path)
+        return cls.from_dict(read_yaml(path, "recipe"), path)
 
     @classmethod
     def from_dict(cls, body: object, file: Path | None = None) -> Recipe:

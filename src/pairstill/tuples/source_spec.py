@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from pairstill.errors import InputError, did_you_mean
+from pairstill.files import read_yaml
 from pairstill.tuples.content_source import NOUNS, Columns, ContentSource, as_list
 from pairstill.tuples.tuple_set import SPLITS
 
@@ -328,22 +329,8 @@ class SourceSpec(_Strict):
         Raises:
             InputError: The file is missing, is not YAML, or does not hold a source spec.
         """
-        import yaml
-
         file = Path(file)
-        try:
-            content = yaml.safe_load(file.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise InputError(f"the source spec cannot be read: {error.strerror}", file=file) from None
-        except UnicodeDecodeError as error:
-            raise InputError(f"the source spec is not UTF-8: {error}", file=file) from None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            raise InputError(
-                f"the source spec is not YAML: {getattr(error, 'problem', None) or error}", file=file,
-                row=None if mark is None else mark.line + 1,
-            ) from None  # fmt: skip
-        return cls.parse(content, file).below(file.parent)
+        return cls.parse(read_yaml(file, "source spec"), file).below(file.parent)
 
     def below(self, folder: Path) -> Self:
         """The same with relative paths taken from `folder`."""

@@ -225,7 +225,7 @@ def check_stores(student: Student, stores: Mapping[str, RepresentationStore]) ->
     """
     if len(stores) != student.field_count:
         raise InputError(
-            f"{len(stores)} stores are given ({', '.join(stores)})",
+            f"{len(stores)} store{' is' if len(stores) == 1 else 's are'} given ({', '.join(stores)})",
             expected=f"{student.field_count}, one a field of this {student.name}, in the order of its fields",
         )
     wanted = [representation_fingerprint(student, field) for field in range(student.field_count)]
