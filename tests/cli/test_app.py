@@ -6,6 +6,7 @@ import errno
 import os
 import subprocess
 import sys
+import tempfile
 import tomllib
 from pathlib import Path
 
@@ -57,11 +58,15 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
         writable(tmp_path / "file" / "out")
     assert writable(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert writable(tmp_path / "file") == tmp_path / "file"
-    asked = []
-    monkeypatch.setattr(os, "access", lambda path, mode: asked.append((path, mode)))
-    with pytest.raises(InputError, match=f"'{tmp_path}' is a folder without that permission"):
+    assert [one.name for one in tmp_path.iterdir()] == ["file"], "nothing is left of the trial"
+
+    def refuse(**asked: object) -> str:
+        assert asked["dir"] == tmp_path
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(tempfile, "mkdtemp", refuse)
+    with pytest.raises(InputError, match=rf"'{tmp_path}' is a folder that takes none \(Read-only file system\)"):
         writable(tmp_path / "a" / "b")
-    assert asked == [(tmp_path, os.W_OK | os.X_OK)]
     with pytest.raises(InputError, match="nothing can be written there"):
         app(["evaluate", "--tuples", "x", "--student", "y", "--out", str(tmp_path / "out")])
 

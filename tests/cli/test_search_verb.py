@@ -93,6 +93,7 @@ def test_exact_search_from_the_command_line(work: Path, tuple_set: TupleSet, tmp
     assert "queries, 40 items" in done.stdout
     assert "queries/s (exact)" in done.stdout
     assert all(name in done.stdout for name in ("nDCG@10", "MRR@10", "MAP@1000", "Recall@1000", "judged@10"))
+    assert "items a query, and MAP@1000, Recall@1000 see no more of it" in done.stdout
     rows, truth = table_of(tmp_path / "run"), truth_of(work, tuple_set)
     asked = sorted(
         set(np.array(tuple_set.tuples.column("query"))[np.array(tuple_set.tuples.column("split")) == "test"])

@@ -78,6 +78,12 @@ def test_cells_that_would_share_a_folder_are_refused() -> None:
         Recipe.from_dict({**BODY, "grid": grid}).cells()
 
 
+def test_a_misspelt_key_is_named_and_not_the_one_that_lacks() -> None:
+    body = {"distil" if key == "distill" else key: value for key, value in BODY.items()}
+    with pytest.raises(InputError, match=r"the recipe's 'distil' is wrong.*Did you mean 'distill'\?"):
+        Recipe.from_dict(body)
+
+
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         Recipe.load(tmp_path / "none.yaml")

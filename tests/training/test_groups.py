@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,24 @@ def test_a_similarity_is_fitted_to_margins(base: Path, tuple_set: TupleSet) -> N
         before = [one.detach().clone() for one in model.head.parameters()]
         initialise_similarity(model, tuple_set, data, make_loss(name))
         assert any(not torch.equal(one, old) for one, old in zip(model.head.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize("name", ["de-cos", "de-ffnn"])
+def test_a_similarity_that_fits_upside_down_keeps_its_start(base: Path, tuple_set: TupleSet, name: str) -> None:
+    model = student(base, name)
+    data = scored(tuple_set)
+    with torch.no_grad():
+        cosines = student(base, "de-cos").eval().score_texts([
+            tuple(str(tuple_set.values(field, np.array([item]))[0]) for field, item in enumerate(row))
+            for row in data.tuples.index
+        ])  # fmt: skip
+    term = model.head if name == "de-cos" else model.skip
+    before = [one.detach().clone() for one in term.parameters()]
+    for sign, kept in ((-1, True), (1, False)):
+        contrary = replace(data, teacher_logits=np.float32(sign) * 4 * (cosines - cosines.mean()))
+        initialise_similarity(model, tuple_set, contrary, DistillationLoss())
+        assert all(map(torch.equal, term.parameters(), before)) == kept
+    assert float(term.scale.detach().flatten()[0]) > 0
 
 
 def test_students_that_a_loss_does_not_suit(base: Path, tuple_set: TupleSet, tmp_path: Path) -> None:

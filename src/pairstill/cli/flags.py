@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -19,12 +19,17 @@ def writable(out: Path | None) -> Path | None:
         return None
     above = out.absolute().parents
     there = next(one for one in ([out, *above] if out.is_dir() else above) if one.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        raise InputError(
-            f"nothing can be written there: '{there}' is {'a folder without that permission' if there.is_dir() else 'a file'}",
-            file=out, fix="Choose another place for --out",
-        )  # fmt: skip
-    return out
+    try:
+        if there.is_dir():
+            # Permissions do not tell: a file system may be read-only, or not keep files at all.
+            Path(tempfile.mkdtemp(prefix=".pairstill-", dir=there)).rmdir()
+            return out
+        reason = "is a file"
+    except OSError as error:
+        reason = f"is a folder that takes none ({error.strerror})"
+    raise InputError(
+        f"nothing can be written there: '{there}' {reason}", file=out, fix="Choose another place for --out"
+    )
 
 
 def pairs_of(values: Sequence[str], option: str, *, bare: bool = False) -> dict[str, str]:

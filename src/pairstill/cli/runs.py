@@ -111,4 +111,9 @@ def print_quality(
         )  # fmt: skip
     # A file or pipe has no width; a name that is cut says nothing.
     Console(width=None if sys.stdout.isatty() else 160).print(table)
+    for name, run in runs.items():
+        longest = max((len(items) for items in run.values()), default=0)
+        deeper = [metric.name for metric in chosen if metric.depth is not None and metric.depth > longest]
+        if deeper:
+            print(f"note: '{name}' has at most {longest:,} items a query, and {', '.join(deeper)} see no more of it")
     return found

@@ -124,7 +124,8 @@ class Recipe:
         try:
             content = Content.model_validate(body)
         except ValidationError as error:
-            first = error.errors()[0]
+            # A misspelt key says more than that the right one lacks.
+            first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
             place = ".".join(str(part) for part in first["loc"])
             known = list(Content.model_fields)
             close = did_you_mean(place, known) if first["type"] == "extra_forbidden" else None

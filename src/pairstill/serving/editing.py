@@ -68,7 +68,7 @@ class Editing:
             known = [[row >= 0 for row in store.snapshot().lookup(ids)] for store in stores]
             unknown = [name for name, *there in zip(ids, *known, strict=True) if not any(there)]
             if unknown:
-                raise unknown_ids(unknown, "ids")
+                raise unknown_ids(unknown, "ids", needed=False)
             # The searched store first: what is found can still be scored.
             for store, there in reversed(list(zip(stores, known, strict=True))):
                 store.delete([name for name, is_there in zip(ids, there, strict=True) if is_there])
@@ -81,7 +81,7 @@ class Editing:
         snapshot = self._stores()[0].snapshot()
         rows = snapshot.lookup([name])
         if rows[0] < 0:
-            raise unknown_ids([name], "id")
+            raise unknown_ids([name], "id", needed=False)
         (text,) = await asyncio.to_thread(snapshot.texts, rows)
         return {"id": name, "text": text, "generation": snapshot.generation}
 

@@ -90,13 +90,13 @@ def from_library(error: PairstillError) -> JSONResponse:
     return error_response(409 if isinstance(error, ArtefactError) else 422, str(error), None, expected, fix)
 
 
-def unknown_ids(ids: Sequence[str], field: str) -> ServiceError:
-    """404 that names the first of the ids that are not stored."""
+def unknown_ids(ids: Sequence[str], field: str, *, needed: bool = True) -> ServiceError:
+    """404 that names the first of the ids that are not stored, and what to do where they are `needed`."""
     shown = ", ".join(repr(one[:CHARACTERS_SHOWN]) for one in ids[:NAMES_SHOWN])
     more = f" and {len(ids) - NAMES_SHOWN} more" if len(ids) > NAMES_SHOWN else ""
     return ServiceError(
         404, f"unknown ids: {shown}{more}", field=field, expected="ids of items that are stored",
-        fix='Store them with PUT /v1/items, or give them as {"text": ...}',
+        fix='Store them with PUT /v1/items, or give them as {"text": ...}' if needed else None,
     )  # fmt: skip
 
 

@@ -302,8 +302,8 @@ def initialise_similarity(
     """Fit scale and bias of the cosine (the skip's, or the cosine head's) to a sample, by a few Newton-like steps.
 
     A learning rate that suits a network moves two numbers far too slowly, and a wrong scale makes the head learn to undo it.
-    A similarity whose encoders know nothing yet may fit better upside down; it keeps its start, so that near stays relevant. So does
-    one whose loss falls without end.
+    A similarity whose encoders or whose teacher know nothing yet may fit better upside down; it keeps its start, so that near stays
+    relevant. So does one whose loss falls without end.
     """
     parts = student.scoring_head()
     terms: list[torch.nn.Module] = [one for one in parts or () if isinstance(one, SimilaritySkip | CosineHead)]
@@ -346,7 +346,8 @@ def initialise_similarity(
         if "overflow" not in str(error):
             raise
         lowest = float("-inf")
-    upside_down = isinstance(terms[0], CosineHead | Calibration) and not float(terms[0].scale.detach()) > 0
+    scales = [one.scale.detach() for one in terms if isinstance(one, SimilaritySkip | CosineHead | Calibration)]
+    upside_down = student.outputs == 1 and not any(bool((one > 0).any()) for one in scales)
     if upside_down or not lowest > -1e-6:
         with torch.no_grad():
             torch._foreach_copy_(parameters, start)
