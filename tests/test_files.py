@@ -18,6 +18,11 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [one.name for one in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_a_folder_is_not_written_over(tmp_path):
+    with pytest.raises(InputError, match="this is a folder. Expected: the name of a file to write"):
+        files.write_text(tmp_path, "x")
+
+
 def test_a_write_makes_missing_folders_and_keeps_the_umask(tmp_path):
     path = tmp_path / "new" / "a.txt"
     before = os.umask(0o027)

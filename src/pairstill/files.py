@@ -61,8 +61,11 @@ def write_atomic(path: Path) -> Iterator[IO[bytes]]:
     A reader, or a process that was killed at any moment, sees the old file or the whole new one.
 
     Raises:
+        InputError: There is a folder of this name.
         UnavailableError: The disk is full, or a quota or limit of file sizes is reached.
     """
+    if path.is_dir():
+        raise InputError("this is a folder", file=path, expected="the name of a file to write")
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
