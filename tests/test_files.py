@@ -19,7 +19,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_a_folder_is_not_written_over(tmp_path):
-    with pytest.raises(InputError, match="this is a folder. Expected: the name of a file to write"):
+    with pytest.raises(InputError, match=r"this is a folder\. Expected: the name of a file"):
         files.write_text(tmp_path, "x")
 
 
