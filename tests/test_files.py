@@ -21,6 +21,10 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_a_folder_is_not_written_over(tmp_path):
     with pytest.raises(InputError, match=r"this is a folder\. Expected: the name of a file"):
         files.write_text(tmp_path, "x")
+    (tmp_path / "file").write_text("")
+    for below in ("a", "a/b"):
+        with pytest.raises(InputError, match="a file stands where the folder should be"):
+            files.write_text(tmp_path / "file" / below, "x")
 
 
 def test_a_write_makes_missing_folders_and_keeps_the_umask(tmp_path):

@@ -61,12 +61,15 @@ def write_atomic(path: Path) -> Iterator[IO[bytes]]:
     A reader, or a process that was killed at any moment, sees the old file or the whole new one.
 
     Raises:
-        InputError: There is a folder of this name.
+        InputError: There is a folder of this name, or a file where its folder should be.
         UnavailableError: The disk is full, or a quota or limit of file sizes is reached.
     """
     if path.is_dir():
         raise InputError("this is a folder", file=path, expected="the name of a file to write")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError("a file stands where the folder should be", file=path, fix="Choose another place") from None
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
         with os.fdopen(descriptor, "wb") as file:
