@@ -365,6 +365,11 @@ def test_answers_of_too_much_text_or_too_many_numbers_are_refused(own: Path) -> 
             answer = await client.post(path, json=body)
             assert answer.status_code == 422, answer.text
             assert answer.json()["error"]["expected"] == "at most 60"
+        answer = await client.post("/v1/rank", json={"query": "w1", "documents": [], "nonsense": 1})
+        assert answer.json()["error"]["field"] == "documents"
+        assert answer.json()["error"]["message"].endswith("; wrong, too: nonsense")
+        answer = await client.request("DELETE", "/v1/items", json={"ids": ["zzz"]})
+        assert (answer.status_code, answer.json()["error"]["fix"]) == (404, None)
         assert (await client.post("/v1/search", json={"query": "w1", "top_k": 1})).status_code == 200
         assert (await client.post("/v1/search", json={"query": "w1", "return_texts": False})).status_code == 200
         answer = await client.post("/v1/encode", json={"field": 2, "texts": ["w1"], "timing": True})

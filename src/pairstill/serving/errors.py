@@ -67,7 +67,7 @@ def error_response(
 
 
 def from_validation(error: RequestValidationError) -> JSONResponse:
-    """422: the first thing that is wrong with a body or a parameter, and how many there are."""
+    """422: the first thing that is wrong with a body or a parameter, and where else something is."""
     found = error.errors()
     first = found[0]
     place = _place(first["loc"])
@@ -77,8 +77,11 @@ def from_validation(error: RequestValidationError) -> JSONResponse:
     expected = None
     if first["type"] == "model_attributes_type" and "an object" in first["loc"]:
         message, expected = "this is no item", 'a text, {"text": ...} or {"id": ...}'
-    if len(found) > 1:
-        message += f" ({len(found)} things are wrong)"
+    elsewhere = [str(one) for one in dict.fromkeys(_place(one["loc"]) for one in found) if one not in (place, None)]
+    if elsewhere:
+        shown = ", ".join(one[:CHARACTERS_SHOWN] for one in elsewhere[:NAMES_SHOWN])
+        more = f" and {len(elsewhere) - NAMES_SHOWN} more" if len(elsewhere) > NAMES_SHOWN else ""
+        message += f"; wrong, too: {shown}{more}"
     return error_response(422, message, place, expected, fix="See /openapi.json")
 
 
