@@ -116,29 +116,6 @@ def read_json(path: Path) -> Any:
         raise ArtefactError(f"the file is not JSON: {error}", file=path, row=row) from None
 
 
-def read_yaml(path: Path, what: str) -> Any:
-    """Read YAML; raises `InputError` with the file and line where it cannot be read or is not YAML.
-
-    Args:
-        path: The file.
-        what: Of it, for messages: `recipe`.
-    """
-    import yaml
-
-    try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"the {what} cannot be read: {error.strerror}", file=path) from None
-    except UnicodeDecodeError as error:
-        raise InputError(f"the {what} is not UTF-8: {error}", file=path) from None
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise InputError(
-            f"the {what} is not YAML: {getattr(error, 'problem', None) or error}", file=path,
-            row=None if mark is None else mark.line + 1,
-        ) from None  # fmt: skip
-
-
 def write_parquet(path: Path, table: pa.Table) -> None:
     """Write a Parquet file (zstd) atomically."""
     import pyarrow.parquet as pq

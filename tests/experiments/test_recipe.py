@@ -88,5 +88,8 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         Recipe.load(tmp_path / "none.yaml")
     (tmp_path / "bad.yaml").write_text("a: [")
+    (tmp_path / "twice.yaml").write_text("title: a\ngrid: {x: [1]}\ntitle: b\n")
+    with pytest.raises(InputError, match=r"twice\.yaml, row 3: the recipe cannot be read: the key 'title' comes twice"):
+        Recipe.load(tmp_path / "twice.yaml")
     with pytest.raises(InputError, match=r"bad\.yaml, row 1: the recipe is not YAML: [^\n]+$"):
         Recipe.load(tmp_path / "bad.yaml")

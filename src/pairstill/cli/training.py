@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from pairstill.cli.flags import refuse_flags
 from pairstill.cli.progress import progress_bar
 from pairstill.errors import ArtefactError, InputError, MissingExtraError
-from pairstill.files import read_yaml
 
 if TYPE_CHECKING:
     from pairstill.losses import Loss
@@ -332,6 +331,8 @@ def take_field_kinds(values: dict[str, Any], student: str, tuple_set: TupleSet) 
 def student_settings(config: Path | None, settings: Sequence[str]) -> dict[str, Any]:
     """Settings of a student from a YAML file, then from `--set key=value`, which win."""
     import yaml
+
+    from pairstill.yaml_files import read_yaml
 
     values: dict[str, Any] = {}
     if config is not None:

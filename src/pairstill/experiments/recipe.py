@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pairstill.errors import InputError, did_you_mean
-from pairstill.files import read_yaml
+from pairstill.yaml_files import read_yaml
 
 Scalar = str | int | float | bool | None
 Option = Scalar | list[Scalar] | dict[str, Any]

@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from pairstill.errors import InputError, did_you_mean
-from pairstill.files import read_yaml
 from pairstill.tuples.content_source import NOUNS, Columns, ContentSource, as_list
 from pairstill.tuples.tuple_set import SPLITS
+from pairstill.yaml_files import read_yaml
 
 Format = Literal["parquet", "csv", "tsv", "jsonl", "qrels", "run"]
 RESERVED = ("label", "weight", "group", "split", "list")
