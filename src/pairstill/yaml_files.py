@@ -34,7 +34,7 @@ def read_yaml(path: Path, what: str) -> Any:
         what: Of it, for messages: `recipe`.
     """
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506
+        return yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except OSError as error:
         raise InputError(f"the {what} cannot be read: {error.strerror}", file=path) from None
     except UnicodeDecodeError as error:
