@@ -160,6 +160,7 @@ MISTAKES: dict[str, tuple[dict[str, str], str, str]] = {
     "no such column": ({}, TRIPLES.replace("positive: positive", "positive: relevant"), "there is no column 'relevant'"),
     "labels of triples": ({}, TRIPLES + "    label: x\n", "triples have labels of their own"),
     "a column nobody takes": ({}, TRIPLES.replace("column: passage", "column: other"), "no field takes its id or text from the triples' column 'other'"),
+    "one column for both": ({}, TRIPLES.replace("negative: negative", "negative: positive"), "the positive and the negative are both the column 'positive'"),
     "an unknown key": ({}, TRIPLES.replace("positive: positive", "positiv: positive"), "unknown key 'triples.positiv'"),
     "a run's line of five": ({"run.txt": "q1 Q0 p1 1 9.5 bm25\n\nq1 Q0 p4 2 9.0\n"}, RUN, "run.txt, row 3: the line has 5 parts. Expected: 6: query q0 document rank score system"),
     "a run's unknown document": ({"run.txt": "q1 Q0 p1 1 9.5 bm25\n\n\nq1 Q0 p8 2 9.0 x\n"}, RUN, "run.txt, row 4, column 'document': the id 'p8' has no text"),

@@ -154,6 +154,12 @@ class TripleSource(_Strict):
     positive: str
     negative: str
 
+    @model_validator(mode="after")
+    def _two_columns(self) -> Self:
+        if self.positive == self.negative:
+            raise ValueError(f"the positive and the negative are both the column '{self.positive}'")
+        return self
+
 
 class LabelSource(_Strict):
     """What the labels are: binary where neither `range` nor `classes` is given.
