@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 
 from pairstill.evaluation.system import System
-from pairstill.tuples.tuple_set import Collection, Field, Labels, TupleSet
+from pairstill.tuples import Collection, Field, Labels, TupleSet
 
 WORDS = ["nail", "screw", "lamp", "paint", "brush", "door", "window", "garden", "hose", "pump", "tile", "grout"]
 

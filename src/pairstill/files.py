@@ -7,10 +7,11 @@ import errno
 import hashlib
 import json
 import os
+import reprlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any, Literal, TypeVar
 
 from pairstill.errors import ArtefactError, InputError, LockedError, UnavailableError
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.json"
 LOCK_FILE = ".lock"
+Body = TypeVar("Body")
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -216,6 +218,32 @@ def read_manifest(folder: Path, kind: str, version: int) -> dict[str, Any]:
         raise ArtefactError(f"the manifest says format {found!r}", file=path, expected=f"'pairstill/{kind}'")
     refuse_newer(path, body, version)
     return body
+
+
+def parse_body(kind: type[Body], body: Any, path: Path | None, what: str, fix: str | None = None) -> Body:
+    """What a file that Pairstill wrote holds, checked: a hand may have been in it since.
+
+    Args:
+        kind: A frozen dataclass, or another type that pydantic knows.
+        body: Plain values, as JSON has them; keys that `kind` does not know are left out.
+        path: The file, for the message; None where there is none.
+        what: Of the file, such as `the manifest`.
+        fix: What to do about a damaged one.
+
+    Raises:
+        ArtefactError: A value is missing, of another type or out of range; names the first place.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(kind).validate_python(body)
+    except InputError as error:
+        raise ArtefactError(f"{what} is damaged: {error}", file=path, fix=fix) from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"]) or None
+        found = "" if first["type"] == "missing" else f" ({reprlib.repr(first['input'])})"
+        raise ArtefactError(f"{what} is damaged: {first['msg']}{found}", file=path, column=place, fix=fix) from None
 
 
 def fingerprint_json(content: Any) -> str:

@@ -277,6 +277,17 @@ def test_interrupted_trainings_end_together_and_go_on(
     assert all((cell / "config.json").exists() for cell in cells)
 
 
+def test_a_folder_that_holds_something_else_is_refused(
+    tuple_set: TupleSet, body: dict[str, Any], tmp_path: Path
+) -> None:
+    tuple_set.save(tmp_path / "tuples")
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(sort_keys=False, data=body))
+    done = run(tmp_path, "recipe.yaml", "--out", "tuples")
+    assert done.returncode == 2
+    assert "the folder holds a manifest.json of format 'pairstill/tuple-set'" in " ".join(done.stderr.split())
+    assert not (tmp_path / "tuples" / "cells").exists()
+
+
 def test_a_dry_run_prints_the_commands(body: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(sort_keys=False, data={**body, "seeds": [0, 1]}))
     lines = run(tmp_path, "recipe.yaml", "--out", "grid", "--dry-run").stdout.splitlines()

@@ -114,7 +114,9 @@ def test_export(folder: Path, tmp_path: Path) -> None:
     assert "--to is a folder" in refused("export", folder, "--to", tmp_path / "folder.parquet")
     assert "the folder does not exist" in refused("export", tmp_path / "none", "--to", tmp_path / "x.parquet")
     (tmp_path / "file").write_text("")
-    assert "a file stands where the folder should be" in refused("export", folder, "--to", tmp_path / "file" / "x.parquet")
+    assert "a file stands where the folder should be" in refused(
+        "export", folder, "--to", tmp_path / "file" / "x.parquet"
+    )
     if os.getuid():
         (tmp_path / "locked").mkdir(mode=0o500)
         assert "the system said: Permission denied" in refused("export", folder, "--to", tmp_path / "locked" / "x")

@@ -15,7 +15,7 @@ from pairstill.metrics.catalogue import default_metrics, parse_metric
 from pairstill.metrics.classes import Accuracy, MacroF1
 from pairstill.metrics.graded import Kendall, Pearson, Spearman
 from pairstill.metrics.ranking import RankingMetric
-from pairstill.tuples.tuple_set import Labels
+from pairstill.tuples.set_manifest import Labels
 
 
 def binary(rows=300, seed=0, levels=40):

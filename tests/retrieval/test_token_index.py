@@ -136,7 +136,9 @@ def test_stale_foreign_and_damaged_indexes_are_refused(
         TokenIndex.open(folder, student, RepresentationStore.open(store.folder))
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**manifest, "effort": "much"}))
-    with pytest.raises(ArtefactError, match=r"the manifest is damaged: (.|\n)*effort"):
+    with pytest.raises(
+        ArtefactError, match=r"column 'effort': the manifest is damaged: Input should be a valid integer"
+    ):
         read_token_index_manifest(folder)
     with locked_folder(folder), pytest.raises(LockedError):
         saved(student, store, folder)

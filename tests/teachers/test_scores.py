@@ -236,6 +236,17 @@ def edit_manifest(**values: Any) -> Callable[[Path], None]:
     return edit
 
 
+def edit_shards(**values: Any) -> Callable[[Path], None]:
+    """Say other things of the first shard."""
+
+    def edit(folder: Path) -> None:
+        body = json.loads((folder / "manifest.json").read_text())
+        body["shards"][0].update(values)
+        (folder / "manifest.json").write_text(json.dumps(body))
+
+    return edit
+
+
 def edit_shard(change: Callable[[Any], Any]) -> Callable[[Path], None]:
     """Rewrite a shard with a right checksum, as only another program would."""
 
@@ -278,8 +289,11 @@ DAMAGED: dict[str, tuple[Callable[[Path], None], str]] = {
     "no manifest": (lambda folder: (folder / "manifest.json").unlink(), "no manifest.json.*run that command again"),
     "newer": (edit_manifest(version=2), "the format version is 2. Expected: at most 1. Upgrade pairstill"),
     "another format": (edit_manifest(format="pairstill/tuple-set"), "the manifest says format 'pairstill/tuple-set'"),
-    "lacks a key": (edit_manifest(score_kind=None), "manifest.json: the manifest lacks or misnames a field: 'score_kind'"),
-    "unknown kind": (edit_manifest(score_kind="grade"), "the score kind is 'grade'. Expected: logit or probability or other"),
+    "lacks a key": (edit_manifest(score_kind=None), "column 'score_kind': the manifest is damaged: Field required"),
+    "unknown kind": (edit_manifest(score_kind="grade"), "'score_kind': the manifest is damaged: Input should be 'logit'"),
+    "no outputs": (edit_manifest(outputs=0), "'outputs': the manifest is damaged: Input should be greater than 0 [(]0[)]"),
+    "no list of shards": (edit_manifest(shards=7), "'shards': the manifest is damaged: Input should be a valid tuple"),
+    "less than no rows": (edit_shards(rows=-1), "'shards.0.rows': the manifest is damaged: Input should be greater than or"),
     "missing shard": (lambda folder: (folder / "shard-00001.parquet").unlink(), "shard-00001.parquet: the shard is missing"),
     "truncated shard": (cut, "shard-00001.parquet: the shard has [0-9]+ bytes. Expected: [0-9]+ bytes"),
     "flipped byte": (flip_byte, "shard-00001.parquet: the shard is damaged"),

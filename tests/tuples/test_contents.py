@@ -66,7 +66,7 @@ def test_a_set_with_numbers_is_saved_and_read(tmp_path: Path) -> None:
     assert pq.read_schema(tmp_path / "set" / "collection-item.parquet").names == ["id", "content"]
     manifest["fields"][1]["kind"] = "text"
     (tmp_path / "set" / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ArtefactError, match="'item' is of kind text, its collection of numeric"):
+    with pytest.raises(ArtefactError, match=r"'item' is of kind text\. Expected: numeric, as its collection is"):
         TupleSet.load(tmp_path / "set")
 
 

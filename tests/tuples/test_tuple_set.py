@@ -92,8 +92,54 @@ BREAKS = {
     "other kind": (lambda f: _edit_manifest(f, format="pairstill/store"), "expected|Expected: 'pairstill/tuple-set'"),
     "no manifest": (lambda f: (f / "manifest.json").unlink(), "no manifest.json"),
     "no such folder": (lambda f: [one.unlink() for one in f.iterdir()] and f.rmdir(), "the folder does not exist"),
-    "no fields": (lambda f: _edit_manifest(f, fields=None), "lacks or misuses a key"),
-    "strange field": (lambda f: _edit_manifest(f, fields=[{"name": "q", "colour": 1, "columns": []}]), "misuses a key"),
+    "no fields": (lambda f: _edit_manifest(f, fields=None), "column 'fields': the manifest is damaged: Field required"),
+    "strange field": (
+        lambda f: _edit_manifest(f, fields=[{"name": "q", "colour": 1, "columns": []}]),
+        "'fields.0.(collection|colour)'",
+    ),
+    "rows": (
+        lambda f: _edit_manifest(f, rows=300),
+        "'rows': the manifest is damaged: it says 300. Expected: 3, as in tuples",
+    ),
+    "rows are a word": (
+        lambda f: _edit_manifest(f, rows="many"),
+        "'rows': the manifest is damaged: .*valid integer.*'many'",
+    ),
+    "label kind": (
+        lambda f: _edit_manifest(f, labels={"kind": "banana"}),
+        "'labels.kind': the manifest is damaged: .*'binary'",
+    ),
+    "label range": (
+        lambda f: _edit_manifest(f, labels={"kind": "graded", "minimum": None, "maximum": 5.0, "classes": []}),
+        "'labels': the manifest is damaged: graded labels range from None to 5.0. Expected: a minimum below a maximum",
+    ),
+    "no names of classes": (lambda f: _edit_manifest(f, labels={"kind": "classes"}), "labels of classes name no class"),
+    "no field": (lambda f: _edit_manifest(f, fields=[]), "'fields': the manifest is damaged: there are none"),
+    "slices": (lambda f: _edit_manifest(f, slices=[{"a": 1}]), "'slices.0': the manifest is damaged: .*valid string"),
+    "strange slice": (
+        lambda f: _edit_manifest(f, slices=["colour"]),
+        "'slices': the manifest is damaged: no column 'colour'",
+    ),
+    "strange collection": (
+        lambda f: _edit_manifest(f, fields=[{"name": "query", "collection": "asked"}]),
+        "'query' points into the collection 'asked'. Expected: one of query, passage",
+    ),
+    "a field without a column": (
+        lambda f: _edit_manifest(f, fields=[{"name": "asked", "collection": "query"}]),
+        "'fields': the manifest is damaged: no column 'asked' is in tuples.parquet. Expected: one of query, passage",
+    ),
+    "items": (
+        lambda f: _edit_manifest(f, collections={"query": 2, "passage": 7}),
+        "'collections': the manifest is damaged: 'passage' has 7 items. Expected: 3, as in the file",
+    ),
+    "a collection without a file": (
+        lambda f: _edit_manifest(f, collections={"query": 2, "passage": 3, "asked": 1}),
+        "'sha256': the manifest is damaged: 'collection-asked.parquet' has no checksum",
+    ),
+    "provenance": (
+        lambda f: _edit_manifest(f, provenance=7),
+        "'provenance': the manifest is damaged: .*(mapping|dictionary)",
+    ),
     "not JSON": (lambda f: (f / "manifest.json").write_text("{"), "not JSON"),
 }
 

@@ -25,14 +25,18 @@ def run(
         ),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time, each on its share of the cores.")] = 1,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the recipe and print its commands.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the recipe, not the data that it names, and print its commands.")
+    ] = False,
 ) -> None:
     """Train and evaluate a grid of students, resumably, into one table; paths in the recipe start from here."""
     from pairstill.cli.evaluation_inputs import check_evaluation
     from pairstill.cli.flags import pairs_of
     from pairstill.experiments.grid import evaluate, evaluation_command, runs_of, train
     from pairstill.experiments.recipe import Recipe
+    from pairstill.files import refuse_other_artefact
 
+    refuse_other_artefact(out, "grid")
     loaded = Recipe.load(recipe).changed(pairs_of(distill or [], "--distill"))
     runs = runs_of(loaded, out)
     for one in runs:

@@ -10,7 +10,7 @@ from typing import Any
 from pairstill.errors import ArtefactError
 from pairstill.evaluation.cost import Cost, CostReferences
 from pairstill.evaluation.system import Role
-from pairstill.files import read_json, refuse_newer, write_json
+from pairstill.files import parse_body, read_json, refuse_newer, write_json
 from pairstill.metrics.calibration import ReliabilityBin
 
 FORMAT = "pairstill/evaluation"
@@ -222,20 +222,12 @@ class Comparison:
         Raises:
             ArtefactError: It is something else, newer, or damaged; `file` is named in the message.
         """
-        from pydantic import TypeAdapter, ValidationError
-
         if not isinstance(content, Mapping) or content.get("format") != FORMAT:
             raise ArtefactError(
                 "the file holds no evaluation", file=file, expected="a results.json of `pairstill evaluate`"
             )
         refuse_newer(file, content, FORMAT_VERSION)
-        body = {name: value for name, value in content.items() if name not in ("format", "version")}
-        try:
-            return TypeAdapter(cls).validate_python(body)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise ArtefactError(f"the evaluation is damaged: {first['msg']}", file=file, column=place) from None
+        return parse_body(cls, content, file, "the evaluation")
 
     def save(self, path: str | Path) -> None:
         """Write `results.json`."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from pairstill.tuples.tuple_set import LabelKind, Labels
+from pairstill.tuples.set_manifest import LabelKind, Labels
 
 Floats = NDArray[np.float64]
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from pairstill.metrics.base import Floats, Measured, Metric, Predictions, group_sums, ratio
-from pairstill.tuples.tuple_set import LabelKind
+from pairstill.tuples.set_manifest import LabelKind
 
 ONE_CLASS = "all labels are equal: nothing to tell apart"
 

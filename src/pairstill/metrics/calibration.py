@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from pairstill.metrics.base import Floats, Measured, Metric, Predictions
-from pairstill.tuples.tuple_set import LabelKind
+from pairstill.tuples.set_manifest import LabelKind
 
 Binning = Literal["equal-mass", "equal-width"]
 

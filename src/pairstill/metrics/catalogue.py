@@ -11,7 +11,7 @@ from pairstill.metrics.calibration import CalibrationError
 from pairstill.metrics.classes import Accuracy, MacroF1
 from pairstill.metrics.graded import Kendall, Pearson, Spearman
 from pairstill.metrics.ranking import RankingMetric, parse_ranking_metric
-from pairstill.tuples.tuple_set import LabelKind
+from pairstill.tuples.set_manifest import LabelKind
 
 POINT_METRICS: tuple[Metric, ...] = (
     AucRoc(), AveragePrecision(), LogLoss(), CalibrationError(), Pearson(), Spearman(), Kendall(), Accuracy(), MacroF1(),

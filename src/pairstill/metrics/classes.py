@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from pairstill.metrics.base import Floats, Measured, Metric, Predictions, group_sums, ratio
-from pairstill.tuples.tuple_set import LabelKind
+from pairstill.tuples.set_manifest import LabelKind
 
 
 def decisions(predictions: Predictions) -> np.ndarray:

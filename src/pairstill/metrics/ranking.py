@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 
 from pairstill.metrics.base import Floats, Measured, Metric, Predictions, ratio
-from pairstill.tuples.tuple_set import LabelKind
+from pairstill.tuples.set_manifest import LabelKind
 
 Family = Literal["nDCG", "MRR", "MAP", "Recall"]
 FAMILIES: tuple[Family, ...] = ("nDCG", "MRR", "MAP", "Recall")

@@ -5,11 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import pydantic
-from pydantic import TypeAdapter
-
-from pairstill.errors import ArtefactError, InputError
-from pairstill.files import MANIFEST, fingerprint_file, read_manifest
+from pairstill.errors import InputError
+from pairstill.files import MANIFEST, fingerprint_file, parse_body, read_manifest
 from pairstill.store import RepresentationStore
 
 Manifest = TypeVar("Manifest")
@@ -55,11 +52,7 @@ def checked_manifest(folder: Path, kind: str, version: int, manifest: type[Manif
     Raises:
         ArtefactError: It is no such index, unfinished, newer or damaged.
     """
-    body = read_manifest(folder, kind, version)
-    try:
-        return TypeAdapter(manifest).validate_python(body)
-    except (pydantic.ValidationError, InputError) as error:
-        raise ArtefactError(f"the manifest is damaged: {error}", file=folder / MANIFEST) from None
+    return parse_body(manifest, read_manifest(folder, kind, version), folder / MANIFEST, "the manifest")
 
 
 def state_of(store: RepresentationStore) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from pairstill.files import (
     MANIFEST,
     fingerprint_file,
     locked_folder,
+    parse_body,
     read_manifest,
     read_parquet,
     refuse_other_artefact,
@@ -122,12 +124,17 @@ def read_run(path: Path) -> Ranking:
     return found
 
 
+@dataclass(frozen=True)
+class _Fields:
+    fields: tuple[str, str]
+
+
 def run_fields(path: Path) -> tuple[str, str] | None:
     """Names of the queries' and the items' field, where the run says them: a folder does."""
     if not path.is_dir():
         return None
-    query, item = read_manifest(path, KIND, VERSION)["fields"]
-    return query, item
+    body = read_manifest(path, KIND, VERSION)
+    return parse_body(_Fields, body, path / MANIFEST, "the manifest").fields
 
 
 def read_run_table(path: Path) -> pa.Table:

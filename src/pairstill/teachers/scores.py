@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from pydantic import NonNegativeInt, PositiveInt
 
 from pairstill.errors import ArtefactError, InputError
-from pairstill.files import read_manifest, read_parquet, write_manifest
+from pairstill.files import MANIFEST, parse_body, read_manifest, read_parquet, write_manifest
 from pairstill.jobs import Receipt, check_output
 from pairstill.scratch import pieces, scratch_array
 from pairstill.tuples import TupleSet
@@ -58,7 +59,7 @@ class ScoresManifest:
 
     teachers: tuple[TeacherInfo, ...]
     score_kind: ScoreKind
-    outputs: int
+    outputs: PositiveInt
     fields: tuple[str, ...]
     splits: tuple[str, ...]
     tuple_set: str
@@ -67,6 +68,19 @@ class ScoresManifest:
     truncated: int = 0
     precision: str | None = None
     provenance: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Shard:
+    file: str
+    rows: NonNegativeInt
+    bytes: NonNegativeInt
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Shards:
+    shards: tuple[_Shard, ...]
 
 
 @dataclass(frozen=True)
@@ -218,23 +232,15 @@ class TeacherScores:
         """
         folder = Path(folder)
         body = read_manifest(folder, FORMAT, FORMAT_VERSION)
-        try:
-            manifest = _parse(body)
-            shards = [(one["file"], one["rows"], one["bytes"], one["sha256"]) for one in body["shards"]]
-            total = sum(one[1] for one in shards)
-        except (KeyError, TypeError) as error:
-            raise ArtefactError(
-                f"the manifest lacks or misnames a field: {error}", file=folder / "manifest.json"
-            ) from None
-        if manifest.score_kind not in get_args(ScoreKind):
-            raise ArtefactError(
-                f"the score kind is '{manifest.score_kind}'", file=folder / "manifest.json",
-                expected=" or ".join(get_args(ScoreKind)),
-            )  # fmt: skip
+        path, fix = folder / MANIFEST, "Run the command that wrote it again"
+        manifest = parse_body(ScoresManifest, body, path, "the manifest", fix)
+        shards = parse_body(_Shards, body, path, "the manifest", fix).shards
+        total = sum(one.rows for one in shards)
         rows, logits = scratch_array((total,), np.int64), scratch_array((total, manifest.outputs), np.float32)
         done = 0
-        for file, count, size, sha256 in shards:
-            check_output(folder / file, size, sha256)
+        for one in shards:
+            file, count = one.file, one.rows
+            check_output(folder / file, one.bytes, one.sha256)
             table = read_parquet(folder / file)
             kind = (table.schema.metadata or {}).get(b"score_kind", b"").decode()
             if kind != manifest.score_kind:
@@ -355,22 +361,6 @@ def finish_scores(folder: Path, manifest: ScoresManifest, receipts: Sequence[Rec
         },
     )  # fmt: skip
     return TeacherScores.load(folder)
-
-
-def _parse(body: Mapping[str, Any]) -> ScoresManifest:
-    return ScoresManifest(
-        teachers=tuple(TeacherInfo(**one) for one in body["teachers"]),
-        score_kind=body["score_kind"],
-        outputs=body["outputs"],
-        fields=tuple(body["fields"]),
-        splits=tuple(body["splits"]),
-        tuple_set=body["tuple_set"],
-        classes=tuple(body["classes"]),
-        max_lengths=tuple(body["max_lengths"]),
-        truncated=body["truncated"],
-        precision=body["precision"],
-        provenance=body["provenance"],
-    )
 
 
 def _shown(scores: TeacherScores, name: str) -> str:

@@ -20,11 +20,12 @@ from pairstill.tuples.contents import Contents, read_contents, restored
 from pairstill.tuples.items import ItemRows, check_known, collect, narrow, text_ids
 from pairstill.tuples.read_labels import judged_labels, read_labels, read_weights
 from pairstill.tuples.read_source import read_source, source_columns
+from pairstill.tuples.set_manifest import Field, Labels
 from pairstill.tuples.source_spec import FieldSource, SourceSpec, SplitSource, TableSource
 from pairstill.tuples.source_table import Part, SourceTable
 from pairstill.tuples.splitting import DEFAULT_FRACTIONS, first_crossing, make_splits, read_splits, splits_of_parts
 from pairstill.tuples.triples import two_rows_each
-from pairstill.tuples.tuple_set import LIST_COLUMN, Field, Labels, TupleSet
+from pairstill.tuples.tuple_set import LIST_COLUMN, TupleSet
 from pairstill.tuples.used_items import UsedItems
 
 

@@ -11,9 +11,9 @@ import pyarrow.compute as pc
 from pairstill.errors import InputError, did_you_mean
 from pairstill.tuples.checks import flat, keys, numbers
 from pairstill.tuples.read_source import read_source
+from pairstill.tuples.set_manifest import Labels
 from pairstill.tuples.source_spec import LabelSource
 from pairstill.tuples.source_table import SourceTable, first_row
-from pairstill.tuples.tuple_set import Labels
 
 JUDGED = ("query", "document", "relevance")
 DECLARE = "Declare another kind: --label-range or --classes, or 'range:' or 'classes:' under 'label' in YAML"

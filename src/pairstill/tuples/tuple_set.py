@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,59 +18,15 @@ from pairstill.files import (
     MANIFEST,
     fingerprint_file,
     fingerprint_json,
-    read_manifest,
-    write_manifest,
     write_parquet,
 )
 from pairstill.scratch import pieces, positions, scratch_array, take
-from pairstill.tuples.collection import Collection, Kind, content_fingerprint, one_array
+from pairstill.tuples.collection import Collection, content_fingerprint, one_array
+from pairstill.tuples.set_manifest import TUPLES, Field, Labels, SetManifest, file_of
 from pairstill.tuples.stored_tables import read_collection, read_tuples
 
-FORMAT_VERSION = 2
-TEXT_VERSION = 1
-"""Written for sets of texts alone, which older readers know."""
 LIST_COLUMN = "list"
 SPLITS = ("train", "valid", "test", "transfer")
-LabelKind = Literal["binary", "graded", "classes", "none"]
-
-
-@dataclass(frozen=True)
-class Field:
-    """One place of the tuple.
-
-    Attributes:
-        name: Such as `query`; ids of this field are in the column of this name of `tuples.parquet`.
-        collection: The collection that its ids point into; fields may share one.
-        kind: Of its content: a text, a fixed number of numbers, or an encoded image.
-        columns: Source columns that the content was made of, in order.
-    """
-
-    name: str
-    collection: str
-    kind: Kind = "text"
-    columns: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Labels:
-    """What the label column holds.
-
-    Attributes:
-        kind: `binary` (0 or 1), `graded` (rescaled to [0, 1] from the declared range), `classes` or `none`.
-        minimum: Lower end of the declared range of graded labels, None for other kinds.
-        maximum: Upper end of the same.
-        classes: Names of the classes in the order of their numbers; empty for other kinds.
-    """
-
-    kind: LabelKind = "none"
-    minimum: float | None = None
-    maximum: float | None = None
-    classes: tuple[str, ...] = ()
-
-    @property
-    def outputs(self) -> int:
-        """How many logits a model for these labels gives."""
-        return len(self.classes) if self.kind == "classes" else 1
 
 
 @dataclass(frozen=True)
@@ -333,31 +289,26 @@ class TupleSet:
     def save(self, folder: str | Path) -> None:
         """Write the folder: one Parquet file a collection, `tuples.parquet`, and last the manifest."""
         folder, before = Path(folder), []
-        with contextlib.suppress(PairstillError, KeyError, TypeError):
-            before = [Path(str(name)).name for name in read_manifest(folder, "tuple-set", FORMAT_VERSION)["sha256"]]
+        with contextlib.suppress(PairstillError):
+            before = [Path(name).name for name in SetManifest.load(folder).sha256]
         (folder / MANIFEST).unlink(missing_ok=True)
         for name, collection in self.collections.items():
             column = "text" if collection.kind == "text" else "content"
-            write_parquet(
-                folder / f"collection-{name}.parquet", pa.table({"id": collection.ids, column: collection.contents})
-            )
-        write_parquet(folder / "tuples.parquet", self.tuples)
-        files = ["tuples.parquet", *(f"collection-{name}.parquet" for name in self.collections)]
+            write_parquet(folder / file_of(name), pa.table({"id": collection.ids, column: collection.contents}))
+        write_parquet(folder / TUPLES, self.tuples)
+        files = [TUPLES, *(file_of(name) for name in self.collections)]
         for name in before:
             if name not in files:
                 (folder / name).unlink(missing_ok=True)
-        write_manifest(
-            folder, "tuple-set", TEXT_VERSION if all(one.kind == "text" for one in self.fields) else FORMAT_VERSION,
-            {
-                "fields": [asdict(one) for one in self.fields],
-                "labels": asdict(self.labels),
-                "collections": {name: len(one) for name, one in self.collections.items()},
-                "rows": len(self),
-                "slices": list(self.slices),
-                "provenance": dict(self.provenance),
-                "sha256": {name: fingerprint_file(folder / name) for name in files},
-            },
-        )  # fmt: skip
+        SetManifest(
+            fields=self.fields,
+            labels=self.labels,
+            collections={name: len(one) for name, one in self.collections.items()},
+            rows=len(self),
+            slices=self.slices,
+            provenance=dict(self.provenance),
+            sha256={name: fingerprint_file(folder / name) for name in files},
+        ).save(folder)
 
     @classmethod
     def load(cls, folder: str | Path) -> TupleSet:
@@ -367,41 +318,17 @@ class TupleSet:
             ArtefactError: The folder is no tuple set, is unfinished, newer, or damaged.
         """
         folder = Path(folder)
-        body = read_manifest(folder, "tuple-set", FORMAT_VERSION)
-        try:
-            return cls._from_manifest(folder, body)
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ArtefactError(
-                f"the manifest lacks or misuses a key ({type(error).__name__}: {error})", file=folder / MANIFEST,
-                fix="Write the folder again with `pairstill describe SOURCE --out FOLDER`",
-            ) from None  # fmt: skip
-
-    @classmethod
-    def _from_manifest(cls, folder: Path, body: Mapping[str, Any]) -> TupleSet:
-        for name, expected in body["sha256"].items():
-            if not (folder / name).exists() or fingerprint_file(folder / name) != expected:
+        manifest = SetManifest.load(folder)
+        for name, expected in manifest.sha256.items():
+            if not (folder / name).is_file() or fingerprint_file(folder / name) != expected:
                 raise ArtefactError(
                     "the file is missing or does not have the checksum of the manifest", file=folder / name,
                     fix="Copy the folder again, or write it again with `pairstill describe SOURCE --out FOLDER`",
                 )  # fmt: skip
-        collections = {}
-        for name in body["collections"]:
-            collections[name] = read_collection(folder / f"collection-{name}.parquet")
-        fields = tuple(Field(**{**one, "columns": tuple(one["columns"])}) for one in body["fields"])
-        for one in fields:
-            if one.kind != collections[one.collection].kind:
-                raise ArtefactError(
-                    f"the field '{one.name}' is of kind {one.kind}, its collection of {collections[one.collection].kind}",
-                    file=folder / MANIFEST, fix="Write the folder again with `pairstill describe SOURCE --out FOLDER`",
-                )  # fmt: skip
-        return cls(
-            fields=fields,
-            labels=Labels(**{**body["labels"], "classes": tuple(body["labels"]["classes"])}),
-            collections=collections,
-            tuples=read_tuples(folder / "tuples.parquet"),
-            slices=tuple(body["slices"]),
-            provenance=body["provenance"],
-        )
+        collections = {name: read_collection(folder / file_of(name)) for name in manifest.collections}
+        tuples = read_tuples(folder / TUPLES)
+        manifest.check_tables(folder, {name: (one.kind, len(one)) for name, one in collections.items()}, tuples)
+        return cls(manifest.fields, manifest.labels, collections, tuples, manifest.slices, manifest.provenance)
 
     @cached_property
     def fingerprint(self) -> str:

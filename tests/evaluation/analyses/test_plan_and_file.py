@@ -115,7 +115,10 @@ def test_an_unknown_analysis_is_refused():
     [
         ({"format": "pairstill/evaluation"}, "the file holds no analyses"),
         ({"version": 2}, "the format version is 2. Expected: at most 1"),
-        ({"margins": {"pairs": "many"}}, "the analyses are damaged"),
+        (
+            {"margins": {"pairs": "many"}},
+            r"'margins.system': the file of analyses is damaged: Field required",
+        ),
     ],
 )
 def test_a_damaged_file_is_refused(tmp_path, change, message):

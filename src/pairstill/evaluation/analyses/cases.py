@@ -10,7 +10,7 @@ import numpy as np
 from pairstill.errors import InputError, did_you_mean
 from pairstill.evaluation.analyses.inputs import Inputs
 from pairstill.metrics.base import Floats, sigmoid
-from pairstill.tuples.tuple_set import Labels
+from pairstill.tuples.set_manifest import Labels
 
 DRAWN = 5
 MOST_ROWS = 20

@@ -14,7 +14,7 @@ from pairstill.evaluation.analyses.margins import Margins
 from pairstill.evaluation.analyses.neighbours import Neighbours
 from pairstill.evaluation.analyses.slots import Slots
 from pairstill.evaluation.analyses.wins import Wins
-from pairstill.files import read_json, refuse_newer, write_json
+from pairstill.files import parse_body, read_json, refuse_newer, write_json
 
 FORMAT = "pairstill/analyses"
 FORMAT_VERSION = 1
@@ -63,20 +63,12 @@ class Analyses:
         Raises:
             ArtefactError: It is something else, newer, or damaged; `file` is named in the message.
         """
-        from pydantic import TypeAdapter, ValidationError
-
         if not isinstance(content, Mapping) or content.get("format") != FORMAT:
             raise ArtefactError(
                 "the file holds no analyses", file=file, expected="an analyses.json of `pairstill evaluate --analyses`"
             )
         refuse_newer(file, content, FORMAT_VERSION)
-        body = {name: value for name, value in content.items() if name not in ("format", "version")}
-        try:
-            return TypeAdapter(cls).validate_python(body)
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(str(part) for part in first["loc"])
-            raise ArtefactError(f"the analyses are damaged: {first['msg']}", file=file, column=place) from None
+        return parse_body(cls, content, file, "the file of analyses")
 
     def save(self, path: str | Path) -> None:
         """Write `analyses.json`."""
