@@ -1,4 +1,8 @@
-"""SST-2's labelled phrases, and the sentences of film and shop reviews as a transfer set without labels."""
+"""SST-2's labelled phrases, and the sentences of film and shop reviews as a transfer set without labels.
+
+SST-2's words are the Penn Treebank's: `is n't`, `good ,`, `` `` `` and `''` for quotes. Sentences of reviews are split in the same
+way, or most of their words next to a mark would be other n-grams than SST-2's.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,35 @@ import pyarrow.parquet as pq
 
 END = re.compile(r"(?<=[.!?])[\"')\]]*\s+|\n+")
 WORDS = (3, 60)
+TREEBANK = [
+    (re.compile(pattern, re.IGNORECASE), spaced)
+    for pattern, spaced in (
+        (r"[\u2018\u2019]", "'"),
+        (r"[\u201c\u201d]", '"'),
+        (r"(?<![^\s(\[{-])\"", " `` "),
+        (r"\"", " '' "),
+        (r"\.{2,}|\u2026", " ... "),
+        (r"-{2,}|[\u2013\u2014]", " -- "),
+        (r"[,:](?!\d)|[;?!()\[\]{}&$%]", r" \g<0> "),
+        (r"(?<=[^\s.])\.(?=[\s')]*$)", " ."),
+        (r"(?<=\w)n't\b|(?<=\w)'(?:s|re|ve|ll|d|m)\b", r" \g<0>"),
+        (r"\bcan(?=not\b)", "can "),
+        (r"(?<=\w)'(?=\s|$)", " ' "),
+        (r"(?<!\S)'(?=[a-z]{3})", " ` "),
+    )
+]
+
+
+def as_treebank(text: str) -> str:
+    """Words and marks as the Penn Treebank separates them, with single spaces between."""
+    for pattern, spaced in TREEBANK:
+        text = pattern.sub(spaced, text)
+    return " ".join(text.split())
 
 
 def sentences(text: str) -> list[str]:
-    """Pieces between sentence ends and line breaks, of 3 to 60 words."""
-    pieces = (" ".join(piece.split()) for piece in END.split(text))
+    """Pieces between sentence ends and line breaks, of 3 to 60 words and marks."""
+    pieces = map(as_treebank, END.split(text))
     return [piece for piece in pieces if WORDS[0] <= len(piece.split()) <= WORDS[1]]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -71,3 +72,21 @@ def test_its_commands_are_valid(script: Path, tmp_path: Path) -> None:
         check_command(command, " ".join(command), script)
         named = [command[place + 1] for place, one in enumerate(command) if one in ("--teacher", "--student")]
         assert len(set(named)) == len(named), command
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("It isn't what you'd think, Mr. Smith.", "It is n't what you 'd think , Mr. Smith ."),
+        (
+            "I can't -- won't! -- pay $5 (or $10,000) at 7:30...",
+            "I ca n't -- wo n't ! -- pay $ 5 ( or $ 10,000 ) at 7:30 ...",
+        ),
+        ("\"The dogs' 'best' film,\" he said.", "`` The dogs ' ` best ' film , '' he said ."),
+        ("it cannot miss; it\u2019s fun\u2014really", "it can not miss ; it 's fun -- really"),
+        ("`` rollerball '' is n't , um , good .", "`` rollerball '' is n't , um , good ."),
+    ],
+)
+def test_sentences_of_reviews_have_the_words_of_sst2(sentence: str, expected: str) -> None:
+    as_treebank = runpy.run_path(str(FOLDER / "sentiment" / "prepare.py"))["as_treebank"]
+    assert as_treebank(sentence) == expected
