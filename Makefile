@@ -29,6 +29,7 @@ lint: install
 
 types: install
 	$(BIN)/mypy
+	for script in recipes/*/prepare.py; do $(BIN)/mypy "$$script" || exit 1; done # one at a time: all have the same name
 
 imports: install
 	$(BIN)/lint-imports

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import bm25s
 import pyarrow as pa
@@ -27,8 +28,8 @@ def main(data: Path, mined: Path, out: Path) -> None:
     passages: dict[str, str] = {}
     tuples: list[tuple[str, str, float | None, str, str]] = []
 
-    def read(path: Path) -> list[dict[str, object]]:
-        return pq.read_table(path).to_pylist()
+    def read(path: Path) -> list[dict[str, Any]]:
+        return list(pq.read_table(path).to_pylist())
 
     wikiqa, trec = data / "wikiqa", data / "msmarco_trecdl"
     questions = {f"w-{row['query_id']}": row for row in read(wikiqa / "queries.parquet")}
