@@ -14,6 +14,7 @@ import torch
 import command_line
 from pairstill.cli.app import main
 from pairstill.students import CrossEncoder
+from pairstill.teachers.annotate import rows_to_score
 from pairstill.teachers.scores import TeacherScores
 from pairstill.tuples import TupleSet
 
@@ -61,7 +62,7 @@ def test_a_teacher(work: Path, tuple_set: TupleSet) -> None:
     assert said.startswith("teacher scores: scores   20 rows, float32, ")
     assert f", {scores.manifest.truncated:,} cut at 12 tokens" in said
     assert scores.manifest.teachers[0].name == "teacher"
-    wanted = tuple_set.split("valid").take(np.arange(20))
+    wanted = rows_to_score(tuple_set, ["valid"], 20)
     np.testing.assert_array_equal(scores.rows, wanted.rows)
     teacher = CrossEncoder.from_sequence_classification(str(work / "teacher"), max_length=12)
     np.testing.assert_allclose(scores.logits, teacher.score_tuples(tuple_set, wanted), atol=1e-5)

@@ -13,8 +13,9 @@ import torch
 from scipy.stats import kendalltau
 
 from pairstill.errors import ArtefactError, InputError
+from pairstill.files import fingerprint_json
 from pairstill.students import CrossEncoder
-from pairstill.teachers.annotate import agreement_with_float32, annotate
+from pairstill.teachers.annotate import agreement_with_float32, annotate, rows_to_score
 from pairstill.teachers.scores import TeacherScores
 from pairstill.tuples import Labels, TupleSet
 from student_cases import build
@@ -157,11 +158,30 @@ def test_another_job_does_not_go_into_the_same_folder(
     assert artefact(tmp_path) == before
 
 
-def test_a_limit_takes_the_first_rows(teacher: CrossEncoder, tuple_set: TupleSet, tmp_path: Path) -> None:
-    wanted = tuple_set.split("valid").rows
-    scores = annotate(teacher, tuple_set, tmp_path / "a", name="tiny", splits=["valid"], limit=7)
-    np.testing.assert_array_equal(scores.rows, wanted[:7])
-    assert len(annotate(teacher, tuple_set, tmp_path / "b", name="tiny", splits=["valid"], limit=9999)) == len(wanted)
+def test_a_limit_draws_rows(teacher: CrossEncoder, tuple_set: TupleSet, tmp_path: Path) -> None:
+    wanted = tuple_set.split("train").rows
+    scores = annotate(teacher, tuple_set, tmp_path / "a", name="tiny", splits=["train"], limit=40)
+    rows = np.asarray(scores.rows)
+    assert np.isin(rows, wanted).all()
+    assert (np.diff(rows) > 0).all(), "in stored order"
+    assert np.abs(np.searchsorted(wanted, rows).mean() / len(wanted) - 0.5) < 0.15, "from all over the split"
+    assert np.isin(rows, rows_to_score(tuple_set, ["train"], 60).rows).all(), "a larger limit's have them"
+    whole = annotate(teacher, tuple_set, tmp_path / "b", name="tiny", splits=["train"], limit=9999)
+    np.testing.assert_array_equal(whole.rows, wanted)
+
+
+def test_rows_of_a_limit_do_not_go_where_as_many_others_were_begun(
+    teacher: CrossEncoder, tuple_set: TupleSet, tmp_path: Path
+) -> None:
+    """Once a limit took the first rows; a folder begun then has as many rows, and others."""
+    annotate(teacher, tuple_set, tmp_path, name="tiny", limit=50)
+    path = tmp_path / "job.json"
+    begun = json.loads(path.read_text())
+    assert begun["settings"].pop("limit_seed") == 0
+    begun["fingerprint"] = fingerprint_json({"name": "annotate", "settings": begun["settings"]})
+    path.write_text(json.dumps(begun))
+    with pytest.raises(ArtefactError, match="other settings: limit_seed"):
+        annotate(teacher, tuple_set, tmp_path, name="tiny", limit=50)
 
 
 def test_bfloat16_ranks_as_float32_does(teacher: CrossEncoder, tuple_set: TupleSet, tmp_path: Path) -> None:

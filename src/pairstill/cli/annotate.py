@@ -23,7 +23,7 @@ def annotate(
         ),
     ] = None,
     split: Annotated[list[str] | None, typer.Option(help="Splits to score; all if left out.")] = None,
-    limit: Annotated[int | None, typer.Option(help="The first so many rows.")] = None,
+    limit: Annotated[int | None, typer.Option(help="So many rows, drawn with a fixed seed; all if left out.")] = None,
     max_length: Annotated[
         int | None, typer.Option(help="Most tokens of a tuple; the teacher's own if left out.")
     ] = None,
@@ -125,10 +125,9 @@ def annotate(
         line += f", {repeated} of differing scores of {differing:,} tuples" if differing else ""
         print(line + (f", {absent:,} rows of the tuple set without a score" if absent else ""))
         return
-    wanted = tuple_set.split(*splits).rows[:limit]
 
     from pairstill.machine import resolve_precision, set_threads
-    from pairstill.teachers.annotate import agreement_with_float32
+    from pairstill.teachers.annotate import agreement_with_float32, rows_to_score
     from pairstill.teachers.annotate import annotate as score_rows
     from pairstill.teachers.load import load_teacher
 
@@ -137,7 +136,7 @@ def annotate(
     model = load_teacher(str(teacher), max_length=max_length, field_count=len(tuple_set.fields))
     tau, note = None, ""
     if precision == "bfloat16":
-        tau = agreement_with_float32(model, tuple_set, wanted)
+        tau = agreement_with_float32(model, tuple_set, rows_to_score(tuple_set, splits, limit).rows)
         if tau < LEAST_AGREEMENT:
             note = f"note: Kendall's tau of bfloat16 with float32 is {tau:.4f} on a sample, below {LEAST_AGREEMENT}: scores are closer together than it resolves"
             precision = "float32" if asked == "auto" else precision

@@ -26,6 +26,8 @@ TOKENS_PER_BATCH = 4096
 
 SHARD_ROWS = 16_384
 
+LIMIT_SEED = 0
+
 
 def annotate(
     teacher: Student,
@@ -50,7 +52,7 @@ def annotate(
         folder: Where the scores go.
         name: Of the teacher, for the manifest.
         splits: Rows of these splits; none means all.
-        limit: The first so many rows of them; None scores all.
+        limit: So many of them, as `rows_to_score` draws them; None scores all.
         precision: `float32`, or `bfloat16` where the processor has it.
         shard_rows: Rows of a shard; an interrupted job loses the shard it was in. None takes 16,384 and, where the teacher
             encodes each text of a shard once, up to 262,144 as far as what it keeps of them fits into 1 GiB
@@ -64,9 +66,7 @@ def annotate(
     """
     teacher.check_fields(tuple_set)
     _check_outputs(teacher, tuple_set)
-    wanted = tuple_set.split(*splits)
-    if limit is not None:
-        wanted = wanted.take(np.arange(min(limit, len(wanted))))
+    wanted = rows_to_score(tuple_set, splits, limit)
     if not len(wanted):
         raise InputError("there is no row to score", expected="at least one")
     information = TeacherInfo(name, _fingerprint(teacher))
@@ -76,6 +76,7 @@ def annotate(
     settings = {
         "teacher": information.fingerprint, "tuple_set": tuple_set.fingerprint, "splits": list(splits), "rows": len(wanted),
         "precision": precision, **_length_setting(lengths), "shard_rows": shard_rows,
+        **({"limit_seed": LIMIT_SEED} if len(wanted) < len(tuple_set.split(*splits)) else {}),
     }  # fmt: skip
     shards = split_rows(len(wanted), shard_rows)
     scorer = _scorer(teacher, tuple_set, precision)
@@ -101,6 +102,21 @@ def annotate(
         truncated=sum(int(one.details["truncated"]) for one in receipts), precision=precision,
     )  # fmt: skip
     return finish_scores(Path(folder), manifest, receipts)
+
+
+def rows_to_score(tuple_set: TupleSet, splits: Sequence[str] = (), limit: int | None = None) -> Tuples:
+    """The rows that `annotate` scores, in stored order.
+
+    Args:
+        tuple_set: Where they are.
+        splits: Rows of these splits; none means all.
+        limit: So many of them, drawn with a fixed seed: files are often sorted, and mined sets list all positives before
+            any negative. A smaller limit's rows are among a larger one's. None takes all.
+    """
+    rows = tuple_set.split(*splits)
+    if limit is None or limit >= len(rows):
+        return rows
+    return rows.take(np.sort(np.random.default_rng(LIMIT_SEED).permutation(len(rows))[:limit]))
 
 
 def _shard_rows(teacher: Student) -> int:
