@@ -131,12 +131,13 @@ def annotate(
     from pairstill.teachers.annotate import annotate as score_rows
     from pairstill.teachers.load import load_teacher
 
+    wanted = rows_to_score(tuple_set, splits, limit).rows
     set_threads(threads)
     asked, precision = precision, resolve_precision(precision)
     model = load_teacher(str(teacher), max_length=max_length, field_count=len(tuple_set.fields))
     tau, note = None, ""
     if precision == "bfloat16":
-        tau = agreement_with_float32(model, tuple_set, rows_to_score(tuple_set, splits, limit).rows)
+        tau = agreement_with_float32(model, tuple_set, wanted)
         if tau < LEAST_AGREEMENT:
             note = f"note: Kendall's tau of bfloat16 with float32 is {tau:.4f} on a sample, below {LEAST_AGREEMENT}: scores are closer together than it resolves"
             precision = "float32" if asked == "auto" else precision
